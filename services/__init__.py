@@ -1,0 +1,1 @@
+"""The processes people and machines talk to: gateway, client, command line, reconciler, embedded cluster."""

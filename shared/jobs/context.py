@@ -1,0 +1,219 @@
+"""What a method sees of the cluster: `JobContext`.
+
+A method reports progress, metrics and log lines, writes artifacts, saves checkpoints and asks whether to go on. It never
+sees Redis, Celery or HTTP. `LocalContext` (module `local`) is the same thing over a folder, with no cluster at all.
+
+Kill anywhere, same answer: whatever a method needs to go on goes into `checkpoint`; files that grow (`journal`, the
+metric curves) are part of the checkpoint, so a resumed job has no gap and no repeat in them.
+"""
+
+import hashlib
+import json
+import mimetypes
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from shared.jobs.artifact_names import check_name
+from shared.jobs.references import Ref
+
+CURVES = "curves.jsonl"
+TIMINGS = "timings.jsonl"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished file of a job."""
+
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the last checkpoint held."""
+
+    state: dict[str, Any]
+    blobs: Mapping[str, Path]
+
+
+@dataclass
+class Journal:
+    """An artifact that only grows; what was appended before the last checkpoint survives a kill."""
+
+    name: str
+    path: Path
+    handle: BinaryIO
+    saved_bytes: int = 0  # length at the last checkpoint
+    parts: list[str] = field(default_factory=list)  # where the saved segments lie, in order
+
+    def append(self, data: bytes) -> None:
+        self.handle.write(data)
+
+    def append_json(self, record: Mapping[str, Any]) -> None:
+        self.append(json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n")
+
+
+class JobContext(ABC):
+    """The one thing a method is given beside its Params."""
+
+    def __init__(self, work_dir: Path) -> None:
+        self.work_dir = work_dir
+        """A scratch folder of this attempt; gone afterwards."""
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        self._journals: dict[str, Journal] = {}
+        self._timings: list[dict[str, Any]] = []
+        self._finished: dict[str, Artifact] = {}
+
+    # What a method calls ------------------------------------------------------------------------------------------
+
+    def progress(self, done: int, total: int, unit: str, message: str = "") -> None:
+        """Say how far the job is. Cheap: call it as often as you like."""
+        self._report_progress({"done": done, "total": total, "unit": unit, "message": message})
+        self.check()
+
+    def metric(self, name: str, step: int, value: float | None) -> None:
+        """One point of a curve: streamed now, kept in `curves.jsonl`. Not-a-number is refused: pass None."""
+        point = {"name": name, "step": step, "value": value}
+        self.journal(CURVES).append_json(point)
+        self._report("metric", point)
+
+    def log(self, message: str) -> None:
+        """A line for the person who submitted the job."""
+        self._report("log", {"message": message})
+
+    def token(self, text: str, **about: int | str) -> None:
+        """A piece of generated text, streamed as it is made; `about` says which prompt and position."""
+        self._report("token", {"text": text, **about})
+
+    def timing(self, name: str, seconds: float) -> None:
+        """A measured duration: goes to `job.timings` (summed by name) and `timings.jsonl`, never into a result."""
+        self._timings.append({"name": name, "seconds": seconds})
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Record how long the block takes as `timing(name, …)`."""
+        start = time.monotonic()
+        yield
+        self.timing(name, time.monotonic() - start)
+
+    @contextmanager
+    def artifact(self, name: str) -> Iterator[BinaryIO]:
+        """Write one artifact: it exists once the block ends without an error, whole or not at all."""
+        check_name(name)
+        path = self.work_dir / f"artifact-{name}"
+        with path.open("wb") as handle:
+            yield handle
+        self._finish(name, path)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """An artifact of one JSON value (figures: `*.plotly.json`)."""
+        with self.artifact(name) as out:
+            out.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+
+    def write_text(self, name: str, text: str) -> None:
+        with self.artifact(name) as out:
+            out.write(text.encode())
+
+    def journal(self, name: str) -> Journal:
+        """The growing artifact of that name, opened at the length of the restored checkpoint."""
+        if name not in self._journals:
+            check_name(name)
+            path = self.work_dir / f"journal-{name}"
+            path.touch()
+            self._journals[name] = Journal(name, path, path.open("ab"))
+        return self._journals[name]
+
+    def checkpoint(self, state: Mapping[str, Any], blobs: Mapping[str, bytes] | None = None) -> None:
+        """Save all that the method needs to go on: `state` is JSON, `blobs` are bytes by name."""
+        for journal in self._journals.values():
+            journal.handle.flush()
+        self._save_checkpoint(dict(state), blobs or {})
+        self.check()
+
+    @abstractmethod
+    def restored(self) -> Restored | None:
+        """The last checkpoint of an earlier attempt, or None at the first start."""
+
+    @abstractmethod
+    def input(self, ref: Ref) -> Path:
+        """The file behind a reference, fetched and checked. Raises InvalidInput when it can't be had."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises Cancelled, HandBack, TimedOut or LeaseLost when the method must stop; else returns at once."""
+
+    # What a cluster implements ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _report(self, event: str, data: dict[str, Any]) -> None: ...
+
+    @abstractmethod
+    def _report_progress(self, progress: dict[str, Any]) -> None: ...
+
+    @abstractmethod
+    def _store(self, artifact: Artifact, path: Path) -> None: ...
+
+    @abstractmethod
+    def _save_checkpoint(self, state: dict[str, Any], blobs: Mapping[str, bytes]) -> None: ...
+
+    # Shared machinery ---------------------------------------------------------------------------------------------
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Finished so far, by name."""
+        return tuple(self._finished[name] for name in sorted(self._finished))
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds summed by name."""
+        sums: dict[str, float] = {}
+        for entry in self._timings:
+            sums[entry["name"]] = sums.get(entry["name"], 0.0) + entry["seconds"]
+        return sums
+
+    def close_journals(self) -> None:
+        """Turn every journal into a finished artifact, in name order; the runtime calls it before the commit."""
+        for name in sorted(self._journals):
+            journal = self._journals[name]
+            journal.handle.close()
+            self._finish(name, journal.path)
+        if self._timings:
+            path = self.work_dir / TIMINGS
+            path.write_text("".join(json.dumps(entry) + "\n" for entry in self._timings))
+            self._finish(TIMINGS, path)
+
+    def _finish(self, name: str, path: Path) -> None:
+        self.check()
+        digest, size = digest_of(path)
+        artifact = Artifact(name, media_type_of(name), size, digest)
+        self._store(artifact, path)
+        self._finished[name] = artifact
+
+
+def digest_of(path: Path) -> tuple[str, int]:
+    """(sha256 in hex, bytes) of a file."""
+    sha = hashlib.sha256()
+    size = 0
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            sha.update(chunk)
+            size += len(chunk)
+    return sha.hexdigest(), size
+
+
+def media_type_of(name: str) -> str:
+    """The media type of an artifact, from its name."""
+    if name.endswith(".plotly.json"):
+        return "application/vnd.plotly.v1+json"
+    if name.endswith(".jsonl"):
+        return "application/jsonl"
+    if name.endswith((".txt", ".log")):
+        return "text/plain; charset=utf-8"
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -1,0 +1,93 @@
+"""A JobContext over a folder: run a method with no cluster at all.
+
+    result = simulate(SimulateParams(scenario="fishery"), LocalContext("out/"))
+
+Artifacts land in the folder; the last checkpoint under `out/.checkpoint`, so calling again after a kill resumes. Delete
+the folder to start afresh.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from shared.jobs.context import Artifact, JobContext, Restored
+from shared.jobs.errors import Cancelled, InvalidInput
+from shared.jobs.references import Ref
+
+
+class LocalContext(JobContext):
+    """Files for everything. `inputs` maps references to local paths; `say` gets each event (default: nothing)."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        inputs: Mapping[str, str | Path] | None = None,
+        say: Callable[[str, dict[str, Any]], None] = lambda event, data: None,
+    ) -> None:
+        self.folder = Path(folder)
+        super().__init__(self.folder / ".work")
+        self._inputs = {ref: Path(path) for ref, path in (inputs or {}).items()}
+        self._say = say
+        self._saved = self.folder / ".checkpoint"
+        self.cancelled = False
+        """Set it to make the next check raise Cancelled."""
+        self._open_journals()
+
+    def restored(self) -> Restored | None:
+        saved = self._saved / "state.json"
+        if not saved.exists():
+            return None
+        envelope = json.loads(saved.read_text())
+        return Restored(envelope["state"], {name: self._saved / f"blob-{name}" for name in envelope["blobs"]})
+
+    def input(self, ref: Ref) -> Path:
+        try:
+            return self._inputs[ref]
+        except KeyError:
+            raise InvalidInput(f"{ref} is not among this run's inputs: {sorted(self._inputs) or 'none given'}") from None
+
+    def check(self) -> None:
+        if self.cancelled:
+            raise Cancelled("cancelled")
+
+    def close(self) -> None:
+        """Finish journals and remove the scratch folder and checkpoint: the run is complete."""
+        self.close_journals()
+        shutil.rmtree(self.work_dir, ignore_errors=True)
+        shutil.rmtree(self._saved, ignore_errors=True)
+
+    def _report(self, event: str, data: dict[str, Any]) -> None:
+        self._say(event, data)
+
+    def _report_progress(self, progress: dict[str, Any]) -> None:
+        self._say("progress", progress)
+
+    def _store(self, artifact: Artifact, path: Path) -> None:
+        shutil.copyfile(path, self.folder / artifact.name)
+
+    def _save_checkpoint(self, state: dict[str, Any], blobs: Mapping[str, bytes]) -> None:
+        fresh = self.folder / ".checkpoint.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        for name, data in blobs.items():
+            (fresh / f"blob-{name}").write_bytes(data)
+        journals = {journal.name: journal.path.stat().st_size for journal in self._journals.values()}
+        (fresh / "state.json").write_text(json.dumps({"state": state, "blobs": sorted(blobs), "journals": journals}))
+        shutil.rmtree(self._saved, ignore_errors=True)
+        os.replace(fresh, self._saved)
+
+    def _open_journals(self) -> None:
+        """Cut every journal back to its length at the checkpoint; drop those the checkpoint doesn't know."""
+        saved = self._saved / "state.json"
+        lengths: dict[str, int] = json.loads(saved.read_text())["journals"] if saved.exists() else {}
+        for path in self.work_dir.glob("journal-*"):
+            name = path.name.removeprefix("journal-")
+            if name in lengths:
+                os.truncate(path, lengths[name])
+            else:
+                path.unlink()
+        for name in lengths:
+            self.journal(name)

@@ -1,0 +1,1 @@
+"""The processes that run methods: the Celery worker, its runtime, and one folder per method."""
