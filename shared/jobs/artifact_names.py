@@ -11,7 +11,9 @@ RESERVED = frozenset({"manifest.json", "log.txt", ".", ".."})  # written by the 
 def check_name(name: str) -> str:
     """The name, if a method may write an artifact so called. Raises BadRequest."""
     if not ARTIFACT_NAME.match(name) or name in RESERVED:
-        raise BadRequest(f"artifact name {name!r} must match [A-Za-z0-9._-]{{1,128}} and not be {', '.join(sorted(RESERVED))}")
+        raise BadRequest(
+            f"artifact name {name!r} must match [A-Za-z0-9._-]{{1,128}} and not be {', '.join(sorted(RESERVED))}"
+        )
     return name
 
 

@@ -47,7 +47,9 @@ class LocalContext(JobContext):
         try:
             return self._inputs[ref]
         except KeyError:
-            raise InvalidInput(f"{ref} is not among this run's inputs: {sorted(self._inputs) or 'none given'}") from None
+            raise InvalidInput(
+                f"{ref} is not among this run's inputs: {sorted(self._inputs) or 'none given'}"
+            ) from None
 
     def check(self) -> None:
         if self.cancelled:

@@ -109,13 +109,16 @@ def _schema(names: tuple[str, ...]) -> CoreSchema:
         if not any(SHAPES[name].match(text) for name in names):
             accepted = ", ".join(EXAMPLES[name] for name in names)
             raise PydanticCustomError(
-                "reference", "{text} is not a reference this field takes; accepted: {accepted}",
+                "reference",
+                "{text} is not a reference this field takes; accepted: {accepted}",
                 {"text": text[:200], "accepted": accepted},
             )
         return Ref(text)
 
     return core_schema.no_info_after_validator_function(
-        parse, core_schema.str_schema(max_length=400, strict=True), serialization=core_schema.to_string_ser_schema(),
+        parse,
+        core_schema.str_schema(max_length=400, strict=True),
+        serialization=core_schema.to_string_ser_schema(),
     )
 
 

@@ -5,7 +5,7 @@ models come the HTTP schema, the command line's help and the console's form, so 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -54,7 +54,6 @@ class JobSpec:
     scope: str | None = None  # an extra scope that submitting needs
     measured: tuple[str, ...] = ()  # result fields and artifacts that are measurements: not equal between runs
     checkpoint_grain: str = ""  # how much work a kill may repeat, in words
-    labels: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*", self.kind):

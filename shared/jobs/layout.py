@@ -1,0 +1,22 @@
+"""Where a job's files lie in the artifact store."""
+
+COMMITTED = "committed.json"
+MANIFEST = "manifest.json"
+LOG = "log.txt"
+
+
+def job_folder(job_id: str) -> str:
+    return f"jobs/{job_id}"
+
+
+def job_file(job_id: str, prefix: str, name: str) -> str:
+    """The key of one file of one claim; `prefix` is `<attempt>-<claim>`."""
+    return f"jobs/{job_id}/{prefix}/{name}"
+
+
+def committed_key(job_id: str) -> str:
+    return f"jobs/{job_id}/{COMMITTED}"
+
+
+def upload_key(sha256: str) -> str:
+    return f"files/{sha256}"

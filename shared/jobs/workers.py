@@ -1,0 +1,59 @@
+"""Which workers are alive, and what each pool has waiting and running: true from the job records."""
+
+import math
+from typing import NamedTuple
+
+from shared.jobs.store import PREFIX, JobStore
+
+
+class PoolStatus(NamedTuple):
+    pool: str
+    waiting: int
+    running: int
+    slots: int
+    workers: int
+    oldest_wait_s: float
+    desired_workers: int
+
+
+class WorkerList:
+    """Workers announce themselves; whoever stops doing so is gone after a while."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    def announce(self, name: str, pool: str, slots: int, alive_for_s: float) -> None:
+        until_ms = self._store.now_ms() + int(alive_for_s * 1000)
+        with self._store.redis.pipeline(transaction=True) as pipe:
+            pipe.zadd(f"{PREFIX}workers:{pool}", {name: until_ms})
+            pipe.hset(f"{PREFIX}slots:{pool}", name, slots)
+            pipe.execute()
+
+    def remove(self, name: str) -> None:
+        pool = name.partition("@")[0]
+        self._store.redis.zrem(f"{PREFIX}workers:{pool}", name)
+        self._store.redis.hdel(f"{PREFIX}slots:{pool}", name)
+
+    def status(self, pool: str) -> PoolStatus:
+        """Waiting, running and alive now; `desired_workers = ceil((waiting + running) / slots per worker)`."""
+        redis, now_ms = self._store.redis, self._store.now_ms()
+        redis.zremrangebyscore(f"{PREFIX}workers:{pool}", "-inf", now_ms)
+        with redis.pipeline(transaction=True) as pipe:
+            pipe.zcard(f"{PREFIX}queued:{pool}")
+            pipe.zcard(f"{PREFIX}running:{pool}")
+            pipe.zrange(f"{PREFIX}queued:{pool}", 0, 0, withscores=True)
+            pipe.zrange(f"{PREFIX}workers:{pool}", 0, -1)
+            pipe.hgetall(f"{PREFIX}slots:{pool}")
+            waiting, running, oldest, alive, slots = pipe.execute()
+        per_worker = max(
+            [int(slots[name]) for name in slots if name in alive] or [int(n) for n in slots.values()] or [1]
+        )
+        return PoolStatus(
+            pool=pool,
+            waiting=waiting,
+            running=running,
+            slots=sum(int(slots.get(name, 0)) for name in alive),
+            workers=len(alive),
+            oldest_wait_s=max(0.0, (now_ms - oldest[0][1]) / 1000) if oldest else 0.0,
+            desired_workers=math.ceil((waiting + running) / per_worker),
+        )

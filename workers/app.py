@@ -1,0 +1,68 @@
+"""The Celery worker: one per pool and machine, spawn children, and a warden in its main process.
+
+python -m workers worker --pool gpu [--slots 1]
+"""
+
+import os
+import socket
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import Celery, signals
+
+from shared.broker import make_app
+from shared.jobs.store import JobStore
+from shared.settings import Settings
+from workers.runtime.child import open_child
+from workers.runtime.logs import configure_logs
+from workers.runtime.tasks import split_task_id
+from workers.runtime.warden import Warden
+
+
+@signals.worker_process_init.connect
+def _child_started(**_: Any) -> None:
+    open_child()
+
+
+def make_worker_app(settings: Settings) -> Celery:
+    """The app with every kind's task in it."""
+    app = make_app(settings.redis)
+    app.conf.update(include=["workers.app", "workers.runtime.tasks"])
+    return app
+
+
+def run_worker(pool: str, slots: int, settings: Settings) -> None:
+    """Serve one pool until SIGTERM."""
+    name = f"{pool}@{socket.gethostname()}"
+    os.environ["TENFOLD_WORKER"] = name  # inherited by the children
+    configure_logs(settings.log_level)
+    warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
+    _connect(warden)
+    app = make_worker_app(settings)
+    app.worker_main(
+        [
+            "worker", f"--queues={pool}", f"--hostname={name}", f"--concurrency={slots}", "--pool=prefork",
+            "--pool-start-method=spawn", "--without-gossip", "--without-mingle", f"--loglevel={settings.log_level}",
+        ]
+    )  # fmt: skip
+
+
+def _connect(warden: Warden) -> None:
+    """Celery's signals of the main process, to the warden. `weak=False`: nobody else holds these functions."""
+
+    def ready(**_: Any) -> None:
+        warden.end_former_incarnation()
+        warden.start()
+
+    def failed(task_id: str = "", exception: BaseException | None = None, **_: Any) -> None:
+        if isinstance(exception, WorkerLostError | TimeLimitExceeded):
+            warden.child_lost(*split_task_id(task_id))
+
+    def unknown(name: str = "", id: str = "", **_: Any) -> None:
+        warden.store.decline(*split_task_id(id))
+
+    signals.worker_init.connect(ready, weak=False)
+    signals.task_failure.connect(failed, weak=False)
+    signals.task_unknown.connect(unknown, weak=False)
+    signals.worker_shutting_down.connect(lambda **_: warden.stopping(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: warden.leave(), weak=False)

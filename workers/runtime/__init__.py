@@ -1,0 +1,1 @@
+"""What every job runs through: claim, context, heartbeat, commit."""

@@ -1,0 +1,115 @@
+"""The thread in a worker's main process that answers for its children.
+
+It keeps the worker in the list of those alive, touches the liveness file, kills the process group of a job that neither
+cancelled, timed out nor handed back in its time, and returns the jobs of children that died.
+"""
+
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import redis
+import structlog
+
+from shared.jobs.errors import NotFound
+from shared.jobs.record import JobRecord
+from shared.jobs.store import JobStore
+from shared.jobs.workers import WorkerList
+from shared.settings import Settings
+from workers.runtime.processes import end_group
+
+EVERY_S = 0.5
+ALIVE_FOR_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Warden:
+    """One per worker main process."""
+
+    def __init__(self, name: str, pool: str, slots: int, settings: Settings, store: JobStore) -> None:
+        self.name, self.pool, self.slots, self.settings, self.store = name, pool, slots, settings, store
+        self._workers = WorkerList(store)
+        self._lost: deque[tuple[str, int]] = deque()
+        self._stopping_since: float | None = None
+        self._alive_file = settings.data.resolve() / "run" / f"{name}.alive"
+        self._thread = threading.Thread(target=self._watch, name="warden", daemon=True)
+
+    def start(self) -> None:
+        self._alive_file.parent.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+
+    def end_former_incarnation(self) -> None:
+        """A worker that starts ends the leases that one of its name held: nobody runs those jobs."""
+        for job_id in self.store.held_by(self.name):
+            record = self._record(job_id)
+            if record is not None:
+                self._return(record)
+
+    def child_lost(self, job_id: str, attempt: int) -> None:
+        """A pool child died with this attempt in it. Called in the main thread: only takes note."""
+        self._lost.append((job_id, attempt))
+
+    def stopping(self) -> None:
+        """SIGTERM came: ask every job to hand itself back, and give it its grace."""
+        self._stopping_since = time.monotonic()
+
+    def leave(self) -> None:
+        """The worker is gone from the list."""
+        self._workers.remove(self.name)
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                self._round()
+            except (redis.RedisError, OSError) as error:
+                log.warning("store unreachable", error=str(error), worker=self.name)
+            time.sleep(EVERY_S)
+
+    def _round(self) -> None:
+        self._return_lost()
+        if self._stopping_since is None:
+            self._workers.announce(self.name, self.pool, self.slots, ALIVE_FOR_S)
+        else:
+            self.store.request_hand_back(self.name)
+        for job_id in self.store.held_by(self.name):
+            record = self._record(job_id)
+            if record is not None and (reason := self._reason_to_kill(record)):
+                log.warning("killing the job's process group", job_id=job_id, reason=reason)
+                self._kill(record)
+        Path(self._alive_file).touch()
+
+    def _return_lost(self) -> None:
+        while self._lost:
+            job_id, attempt = self._lost[0]
+            record = self._record(job_id)
+            if record is not None and record.attempt == attempt:
+                self._return(record)
+            self._lost.popleft()
+
+    def _return(self, record: JobRecord) -> None:
+        self._kill(record)
+        state = self.store.lose(record.id, record.attempt)
+        log.warning("returned a lost job", job_id=record.id, attempt=record.attempt, state=str(state))
+
+    def _kill(self, record: JobRecord) -> None:
+        if record.pid:
+            end_group(record.pid, record.id)
+
+    def _record(self, job_id: str) -> JobRecord | None:
+        try:
+            return self.store.get(job_id)
+        except NotFound:
+            return None
+
+    def _reason_to_kill(self, record: JobRecord) -> str | None:
+        now_ms, grace_ms = self.store.now_ms(), self.settings.cancel_grace_s * 1000
+        if record.cancel_requested_ms and now_ms - record.cancel_requested_ms > grace_ms:
+            return "cancelled and still running"
+        if record.deadline_ms and now_ms - record.deadline_ms > grace_ms:
+            return "timed out and still running"
+        stopping = self._stopping_since
+        if stopping is not None and time.monotonic() - stopping > self.settings.stop_grace_s:
+            return "the worker is stopping and the job did not hand back"
+        return None
