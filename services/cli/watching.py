@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from services.cli.options import PATIENCE_S, AsJson, JobId, connect
-from services.client import Event, Job, Tenfold
+from services.client import Job, Tenfold
 
 FAILED = 1
 LOG_POLL_S = 0.5
@@ -21,11 +21,13 @@ def add_to(app: typer.Typer) -> None:
 
 def watch(job_id: JobId, as_json: AsJson = False) -> None:
     """A live progress bar until the job ends; exit code 0 only if it succeeded. With --json: one event a line."""
-    with connect(patience_s=PATIENCE_S) as tenfold:
+    with connect() as tenfold:
+        job = tenfold.job(job_id)
+        tenfold.patience_s = PATIENCE_S
         if as_json:
             job = _print_events(tenfold, job_id)
         else:
-            job = watch_job(tenfold, tenfold.job(job_id))
+            job = watch_job(tenfold, job)
             typer.echo(f"{job.id} {job.state}{f': {job.error.message}' if job.error else ''}")
     if not job.has_succeeded:
         raise typer.Exit(FAILED)
@@ -36,8 +38,9 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
 ) -> None:
     """The job's log so far."""
-    with connect(patience_s=PATIENCE_S if follow else 0) as tenfold:
+    with connect() as tenfold:
         offset = _print_log(tenfold, job_id, 0)
+        tenfold.patience_s = PATIENCE_S
         while follow:
             is_final = tenfold.job(job_id).is_final
             offset = _print_log(tenfold, job_id, offset)
@@ -68,12 +71,8 @@ def watch_job(tenfold: Tenfold, job: Job, *, quiet: bool = False) -> Job:
 
 def _print_events(tenfold: Tenfold, job_id: str) -> Job:
     for event in tenfold.events(job_id):
-        _print_event(event)
+        typer.echo(event.model_dump_json())
     return tenfold.wait(job_id)
-
-
-def _print_event(event: Event) -> None:
-    typer.echo(event.model_dump_json())
 
 
 def _print_log(tenfold: Tenfold, job_id: str, offset: int) -> int:

@@ -54,6 +54,14 @@ class Tenfold:
     def url(self) -> str:
         return self._connection.url
 
+    @property
+    def patience_s(self) -> float:
+        return self._connection.patience_s
+
+    @patience_s.setter
+    def patience_s(self, seconds: float) -> None:
+        self._connection.patience_s = seconds
+
     @cached_property
     def admin(self) -> Admin:
         """Tokens, the red-team list and its audit, upkeep: all need the scope `admin`."""

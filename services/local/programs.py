@@ -97,21 +97,22 @@ def _ray(settings: Settings, layout: Layout) -> Program:
     """The head that `sim` workers attach to. Each of its ports is fixed, so that clusters can live side by side."""
     first = settings.ports.ray
     names = (
-        "port", "node-manager-port", "object-manager-port", "ray-client-server-port", "dashboard-agent-listen-port",
+        "port", "node-manager-port", "object-manager-port", "dashboard-agent-listen-port",
         "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port",
     )  # fmt: skip
     ports = {name: first + offset for offset, name in enumerate(names)}
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1",
         *(f"--{name}={port}" for name, port in ports.items()),
-        f"--min-worker-port={first + len(ports)}", f"--max-worker-port={first + 29}",
+        f"--min-worker-port={first + len(ports)}", f"--max-worker-port={first + 27}",
         f"--num-cpus={min(os.cpu_count() or 1, RAY_MAX_CPUS)}", "--num-gpus=0",
         f"--object-store-memory={RAY_STORE_BYTES}", f"--temp-dir={layout.sockets / 'ray'}",
-        "--include-dashboard=false", "--disable-usage-stats",
+        "--include-dashboard=false", "--include-log-monitor=false", "--disable-usage-stats",
     ]  # fmt: skip
-    environment = ONE_THREAD | _ray_access(layout)
+    metrics = {"AUTOSCALER_METRIC_PORT": first + 28, "DASHBOARD_METRIC_PORT": first + 29}
+    environment = ONE_THREAD | _ray_access(layout) | {name: str(port) for name, port in metrics.items()}
     return Program(
-        "ray", command, "ray", order=200, ports=ports, environment=environment, stop_s=15, is_essential=False
+        "ray", command, "ray", order=200, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False
     )
 
 
