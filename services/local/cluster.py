@@ -5,14 +5,14 @@ supervisord was killed (ended first), nothing at all. Only one `up` or `down` wo
 """
 
 import fcntl
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+
+import psutil
 
 from services.local import health, ports, processes
 from services.local.errors import CannotStart
@@ -60,7 +60,7 @@ class Cluster:
             self._start_all(self.supervisor.processes())
 
     def _start(self) -> None:
-        processes.end(self.layout, grace_s=5)  # the remains of a cluster that lost its supervisord
+        self._end_remains()
         ports.check_free(self.programs)
         for stale in (self.layout.supervisor_pid, self.layout.supervisor_socket):
             stale.unlink(missing_ok=True)
@@ -122,8 +122,11 @@ class Cluster:
             return False
         with self._alone():
             was_running = bool(processes.own_processes(self.layout))
-            self._stop_in_order()
-            processes.end(self.layout, grace_s=self.settings.stop_grace_s + 3)
+            if self.is_supervised():
+                self._stop_in_order()
+                processes.kill(self.layout)
+            else:
+                self._end_remains()
             for stale in (self.layout.supervisor_pid, self.layout.supervisor_socket):
                 stale.unlink(missing_ok=True)
         return was_running
@@ -131,14 +134,15 @@ class Cluster:
     def _stop_in_order(self) -> None:
         """supervisord stops its groups one after another: workers first, Redis last."""
         pid = self.supervisor.pid()
-        if pid is None:
-            return
-        longest = sum({program.group: program.stop_s for program in self.programs}.values()) + 10
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + longest
-        while _exists(pid) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+        longest = sum({program.group: program.stop_s for program in self.programs}.values())
+        with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            supervisord = psutil.Process(pid)
+            supervisord.terminate()
+            supervisord.wait(longest + 10)
+
+    def _end_remains(self) -> None:
+        """End what a killed supervisord left behind."""
+        processes.end(self.layout, grace_s=self.settings.stop_grace_s + 3)
 
     # Looking ------------------------------------------------------------------------------------------------------
 
@@ -160,14 +164,6 @@ class Cluster:
         with self.layout.lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _last_line(log: Path) -> str:

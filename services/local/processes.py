@@ -49,17 +49,30 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def end(layout: Layout, grace_s: float) -> int:
-    """End every process of the cluster: ask, wait, kill; again until none is left. Returns how many there were."""
-    ended = 0
+def end(layout: Layout, grace_s: float) -> None:
+    """End every process of the cluster. Those supervisord would end are asked, in its order; what is left is killed.
+
+    A worker's main process hands its jobs back, which needs Redis: so workers first, Redis last.
+    """
+    for stage in (lambda role: role.startswith("worker-"), lambda role: role != "redis", lambda role: True):
+        asked = [process for process in own_processes(layout) if _is_main(process) and stage(role_of(process))]
+        _signal(asked, signal.SIGTERM)
+        psutil.wait_procs(asked, timeout=grace_s)
+    kill(layout)
+
+
+def kill(layout: Layout) -> None:
+    """Kill every process of the cluster; again until none is left."""
     while processes := own_processes(layout):
-        ended += len(processes)
-        _signal(processes, signal.SIGTERM)
-        _, alive = psutil.wait_procs(processes, timeout=grace_s)
-        _signal(alive, signal.SIGKILL)
-        psutil.wait_procs(alive, timeout=5)
-        grace_s = 0.5
-    return ended
+        _signal(processes, signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=5)
+
+
+def _is_main(process: psutil.Process) -> bool:
+    """Whether supervisord started it: each of its programs leads a process group."""
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid) == process.pid
+    return False
 
 
 def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

@@ -14,6 +14,8 @@ GATEWAY_PROCESSES = 2
 GATEWAY_THREADS = 320
 """An open event stream holds one thread for its life: 2 x 320 carry 500 streams and leave 140 for calls. Threads are
 made on demand, so an idle gateway has few."""
+RAY_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Ray replaces 127.0.0.1 by the machine's outer address, which changes with the network; this loopback one it keeps."""
 RAY_STORE_BYTES = 200 * 1000**2
 RAY_MAX_CPUS = 4
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
@@ -102,7 +104,7 @@ def _ray(settings: Settings, layout: Layout) -> Program:
     )  # fmt: skip
     ports = {name: first + offset for offset, name in enumerate(names)}
     command = [
-        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address=127.0.0.1",
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--node-ip-address={RAY_ADDRESS}",
         *(f"--{name}={port}" for name, port in ports.items()),
         f"--min-worker-port={first + len(ports)}", f"--max-worker-port={first + 27}",
         f"--num-cpus={min(os.cpu_count() or 1, RAY_MAX_CPUS)}", "--num-gpus=0",
