@@ -53,7 +53,7 @@ def _fetch_rest(connection: Connection, path: str, artifact: Artifact, part: Pat
         with part.open("r+b") as out:
             out.seek(have)
             out.truncate()
-            for chunk in response.iter_raw(1 << 20):
+            for chunk in response.iter_raw():
                 out.write(chunk)
                 advance(len(chunk))
 
