@@ -80,14 +80,14 @@ stopwaitsecs = {program.stop_s}
 stopasgroup = false
 killasgroup = true
 redirect_stderr = true
-stdout_logfile = {_escaped(layout.logs / program.name)}.log
+stdout_logfile = {_escaped(_escaped(layout.logs / f"{program.name}.log"))}
 stdout_logfile_maxbytes = 10MB
 stdout_logfile_backups = 2
 """
 
 
 def _escaped(value: str | Path) -> str:
-    """supervisord expands %(…)s everywhere."""
+    """supervisord expands %(…)s everywhere, and twice in the names of log files."""
     return str(value).replace("%", "%%")
 
 
@@ -104,7 +104,9 @@ def environment_of(layout: Layout) -> dict[str, str]:
         kept["HF_HOME"] = str(Path(home) / ".cache" / "huggingface")
     path = os.pathsep.join(filter(None, (str(SOURCE), kept.get("PYTHONPATH"))))
     own = {"TENFOLD_DATA": layout.data, "TENFOLD_PROCESS": "supervisord", "HOME": layout.home, "TMPDIR": layout.scratch}
-    return kept | {name: str(value) for name, value in own.items()} | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    # SPT_NOENV: a process that sets its title (Ray's do) leaves the environment alone by which `down` knows it.
+    fixed = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"}
+    return kept | {name: str(value) for name, value in own.items()} | fixed
 
 
 def start(layout: Layout) -> None:
@@ -127,7 +129,11 @@ class _SocketConnection(HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
+        try:
+            self.sock.connect(str(self.path))
+        except OSError:
+            self.sock.close()
+            raise
 
 
 class _SocketTransport(xmlrpc.client.Transport):
