@@ -23,6 +23,8 @@ from shared.settings import Settings
 
 READY_S = 90
 """How long /readyz may take. Two seconds are usual; a machine under load, reading a large Redis, needs more."""
+LATER_GROUPS_S = 60
+"""How long the rest may take to stop once the workers have."""
 POLL_S = 0.1
 
 
@@ -134,11 +136,10 @@ class Cluster:
     def _stop_in_order(self) -> None:
         """supervisord stops its groups one after another: workers first, Redis last."""
         pid = self.supervisor.pid()
-        longest = sum({program.group: program.stop_s for program in self.programs}.values())
         with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
             supervisord = psutil.Process(pid)
             supervisord.terminate()
-            supervisord.wait(longest + 10)
+            supervisord.wait(self.settings.stop_grace_s + LATER_GROUPS_S)
 
     def _end_remains(self) -> None:
         """End what a killed supervisord left behind."""

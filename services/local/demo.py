@@ -1,5 +1,6 @@
 """`./tenfold demo`: start the cluster, run the tour through its HTTP API, print what it measured, stop the cluster."""
 
+import signal
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ INTERRUPTED = 130
 
 def run_demo(cluster: Cluster, out: Console, *, keep: bool) -> int:
     """The exit code: 0 when every job of the tour succeeded."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal too leaves nothing running
+        signal.signal(ending, signal.default_int_handler)
     was_running = cluster.is_supervised()
     started = time.monotonic()
     try:

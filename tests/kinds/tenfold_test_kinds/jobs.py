@@ -8,6 +8,10 @@ import time
 from typing import Any, NoReturn
 
 import numpy as np
+
+from shared.jobs.context import JobContext
+from shared.jobs.errors import InvalidInput, Permanent, Retryable
+from shared.jobs.references import Ref
 from tenfold_test_kinds import (
     ChatterParams,
     ChatterResult,
@@ -19,10 +23,6 @@ from tenfold_test_kinds import (
     WalkParams,
     WalkResult,
 )
-
-from shared.jobs.context import JobContext
-from shared.jobs.errors import InvalidInput, Permanent, Retryable
-from shared.jobs.references import Ref
 
 CHECKPOINT_EVERY = 10
 
