@@ -1,0 +1,1 @@
+"""The embedded cluster: everything Tenfold needs, on one machine, supervised by `supervisord`."""

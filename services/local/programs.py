@@ -1,0 +1,131 @@
+"""The processes of the embedded cluster: what is run, in which order it is stopped, on which ports it listens."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from services.local import redis_server
+from services.local.layout import Layout
+from shared.jobs.catalog import pools
+from shared.settings import Settings
+
+GATEWAY_PROCESSES = 2
+GATEWAY_THREADS = 320
+"""An open event stream holds one thread for its life: 2 x 320 carry 500 streams and leave 140 for calls. Threads are
+made on demand, so an idle gateway has few."""
+RAY_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Ray replaces 127.0.0.1 by the machine's outer address, which changes with the network; this loopback one it keeps."""
+RAY_STORE_BYTES = 200 * 1000**2
+RAY_MAX_CPUS = 4
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised process. Programs of one `group` stop together; groups with a higher `order` stop first."""
+
+    name: str
+    command: list[str]
+    group: str
+    order: int
+    ports: dict[str, int] = field(default_factory=dict)
+    """What it listens on, by what for."""
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_s: int = 10
+    """Seconds between SIGTERM and SIGKILL."""
+    is_essential: bool = True
+    """The cluster answers /readyz only with it; the others are started once it does."""
+
+
+def programs(settings: Settings, layout: Layout, *, redteam: bool) -> list[Program]:
+    """Everything that runs on this machine under these settings."""
+    found = [_gateway(settings, redteam), *_workers(settings, layout), _reconciler()]
+    if settings.redis_url is None:
+        found.insert(0, _redis(settings, layout))
+    if settings.ray_address is None:
+        found.append(_ray(settings, layout))
+    return [*found, _flower(settings), *_console(settings)]
+
+
+def _redis(settings: Settings, layout: Layout) -> Program:
+    port = settings.ports.redis
+    server = redis_server.find(layout.redis)
+    command = redis_server.arguments(server, port, layout.redis, settings.redis_maxmemory_mb)
+    return Program("redis", command, "redis", order=100, ports={"redis": port}, stop_s=20)
+
+
+def _gateway(settings: Settings, redteam: bool) -> Program:
+    port = settings.ports.gateway
+    command = [
+        sys.executable, "-m", "gunicorn", "--bind", f"{settings.host}:{port}",
+        "--worker-class", "gthread", "--workers", str(GATEWAY_PROCESSES), "--threads", str(GATEWAY_THREADS),
+        # Open streams would hold a stopping process for as long as it is allowed to take.
+        "--graceful-timeout", "3", "--timeout", "120", "--no-control-socket",
+        "services.gateway.app:create_app()",
+    ]  # fmt: skip
+    environment = {"TENFOLD_REDTEAM": "1"} if redteam else {}
+    return Program("gateway", command, "gateway", order=300, ports={"http": port}, environment=environment)
+
+
+def _workers(settings: Settings, layout: Layout) -> list[Program]:
+    return [
+        Program(
+            f"worker-{pool}",
+            [sys.executable, "-m", "workers", "worker", "--pool", pool],
+            "workers",
+            order=400,
+            environment=ONE_THREAD | (_ray_access(layout) if pool == "sim" else {}),
+            stop_s=int(settings.stop_grace_s) + 3,
+        )
+        for pool in pools()
+    ]
+
+
+def _reconciler() -> Program:
+    return Program("reconciler", [sys.executable, "-m", "services.reconciler"], "reconciler", order=310)
+
+
+def _flower(settings: Settings) -> Program:
+    port = settings.ports.flower
+    command = [
+        sys.executable, "-m", "celery", "--app", "shared.broker:app", "flower",
+        "--address=127.0.0.1", f"--port={port}", "--read_only=True", "--max_tasks=10000",
+    ]  # fmt: skip
+    return Program("flower", command, "flower", order=320, ports={"http": port}, is_essential=False)
+
+
+def _ray(settings: Settings, layout: Layout) -> Program:
+    """The head that `sim` workers attach to. Each of its ports is fixed, so that clusters can live side by side."""
+    first = settings.ports.ray
+    names = (
+        "port", "node-manager-port", "object-manager-port", "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port",
+    )  # fmt: skip
+    ports = {name: first + offset for offset, name in enumerate(names)}
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--node-ip-address={RAY_ADDRESS}",
+        *(f"--{name}={port}" for name, port in ports.items()),
+        f"--min-worker-port={first + len(ports)}", f"--max-worker-port={first + 27}",
+        f"--num-cpus={min(os.cpu_count() or 1, RAY_MAX_CPUS)}", "--num-gpus=0",
+        f"--object-store-memory={RAY_STORE_BYTES}", f"--temp-dir={layout.sockets / 'ray'}",
+        "--include-dashboard=false", "--include-log-monitor=false", "--disable-usage-stats",
+    ]  # fmt: skip
+    metrics = {"AUTOSCALER_METRIC_PORT": first + 28, "DASHBOARD_METRIC_PORT": first + 29}
+    environment = ONE_THREAD | _ray_access(layout) | {name: str(port) for name, port in metrics.items()}
+    return Program(
+        "ray", command, "ray", order=200, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False
+    )
+
+
+def _ray_access(layout: Layout) -> dict[str, str]:
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(layout.ray_token), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def _console(settings: Settings) -> list[Program]:
+    """The console, once this installation has one."""
+    if not find_spec("services.console"):
+        return []
+    port = settings.ports.console
+    command = [sys.executable, "-m", "services.console", "--port", str(port)]
+    return [Program("console", command, "console", order=330, ports={"http": port}, is_essential=False)]

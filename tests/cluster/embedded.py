@@ -1,0 +1,95 @@
+"""An embedded cluster of a test's own: its own folder, its own ports, driven through the command line like a user's."""
+
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from services.local import processes
+from services.local.layout import SOURCE, Layout
+
+PORTS = 40
+READY_S = 60
+
+
+class Embedded:
+    """`home` is the HOME its processes would write to if they did what they shouldn't."""
+
+    def __init__(self, folder: Path, base: int | None = None, **settings: str) -> None:
+        self.layout = Layout(folder / "data")
+        self.home = folder / "home"
+        self.home.mkdir(exist_ok=True)
+        self.base = base or free_ports()
+        self.settings = settings
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.base}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("TENFOLD_")}
+        own = {"TENFOLD_DATA": str(self.layout.data), "TENFOLD_PORT_BASE": str(self.base), "HOME": str(self.home)}
+        return kept | own | {"PYTHONPATH": str(SOURCE)} | self.settings
+
+    def run(self, *arguments: str, module: str = "services.local") -> subprocess.CompletedProcess[str]:
+        """One command. Its output is captured: that hangs if a process of the cluster keeps hold of it."""
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def up(self, *options: str) -> None:
+        done = self.run("up", *options)
+        assert done.returncode == 0, done.stderr
+
+    def down(self) -> None:
+        assert self.run("down").returncode == 0
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        return {line["name"]: line for line in json.loads(self.run("status", "--json").stdout)}
+
+    def is_healthy(self, *names: str) -> bool:
+        """Whether these processes, or all, are healthy."""
+        status = self.status()
+        return all(status[name]["is_healthy"] for name in names or status)
+
+    def pid(self, name: str) -> int:
+        return int(self.status()[name]["pid"])
+
+    def processes(self) -> list[psutil.Process]:
+        return processes.own_processes(self.layout)
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever a test has done."""
+        self.run("down")
+        processes.kill(self.layout)
+
+
+def eventually(is_so: Callable[[], bool], within_s: float = READY_S) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, f"not so after {within_s} s"
+        time.sleep(0.2)
+
+
+def free_ports() -> int:
+    """The first of 40 ports in a row that nobody uses, below those the kernel hands out."""
+    for _ in range(100):
+        base = random.randrange(20000, 32000, PORTS)
+        if all(_is_free(base + offset) for offset in range(PORTS)):
+            return base
+    raise AssertionError("no 40 free ports in a row")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0

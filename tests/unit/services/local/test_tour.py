@@ -1,0 +1,79 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from services.local.demo import Tour
+from services.local.tour import Row, Stop, TourFailed, govsim, stops
+from tests.unit.services.api_server import ID, Answer, job
+
+PATH = f"/v1/jobs/{ID}"
+
+
+@pytest.fixture
+def out():
+    return Console(file=io.StringIO(), width=200)
+
+
+def one_job(tenfold, follow):
+    (done,) = follow([tenfold.submit("silu.properties")])
+    return [Row("silu", "facts", str(done.result["facts"]))]
+
+
+STOP = Stop("silu", "Facts of SiLU", one_job)
+
+
+def test_every_module_of_the_folder_is_a_stop():
+    assert govsim.STOP in stops()
+    assert [stop.order for stop in stops()] == sorted(stop.order for stop in stops())
+
+
+def test_the_tour_shows_what_its_jobs_measured(server, tenfold, out):
+    progress = {"done": 1, "total": 4, "unit": "facts", "message": ""}
+    server.on("POST", "/v1/jobs", Answer(job(), 202))
+    server.on("GET", PATH, job(state="running", progress=progress), job(state="succeeded", result={"facts": 17}))
+    Tour(tenfold, out).run([STOP])
+    shown = out.file.getvalue()
+    assert "Facts of SiLU" in shown
+    assert "17" in shown
+
+
+def test_a_failed_job_ends_the_tour_with_its_reason(server, tenfold, out):
+    server.on("POST", "/v1/jobs", Answer(job(), 202))
+    server.on("GET", PATH, job(state="failed", error={"type": "timeout", "message": "took too long"}))
+    with pytest.raises(TourFailed, match=rf"govsim\.simulate \({ID}\) failed: took too long"):
+        Tour(tenfold, out).run([STOP])
+
+
+def test_an_interrupted_tour_cancels_what_it_has_begun(server, tenfold, out):
+    server.on("POST", "/v1/jobs", Answer(job(), 202))
+    server.on("GET", PATH, job(state="running"), Answer({"status": 500, "title": "broken"}, 500))
+    server.on("POST", f"{PATH}/cancel", Answer(job(state="cancelled"), 202))
+    with pytest.raises(Exception, match="broken"):
+        Tour(tenfold, out).run([STOP])
+    assert len(server.calls("POST", f"{PATH}/cancel")) == 1
+
+
+def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(server, tenfold):
+    ids = ["A", "B", "C", "D", "E"]
+    server.on("POST", "/v1/jobs", *(Answer(job(id=name), 202) for name in ids))
+    metric = {"mean": 12.0, "ci95": 0.25}
+    result = {"survival_time": metric, "gain": {"mean": 120.0, "ci95": None}, "equality": {"mean": None, "ci95": None}}
+
+    def follow(jobs):
+        assert [found.id for found in jobs] == ids
+        return [found.model_copy(update={"state": "succeeded", "result": result}) for found in jobs]
+
+    rows = govsim.run(tenfold, follow)
+    *simulations, analysis = [asked.json for asked in server.asked]
+    assert [body["kind"] for body in simulations] == ["govsim.simulate"] * 4
+    assert analysis == {
+        "kind": "govsim.analyse", "name": "the four societies",
+        "params": {"sources": ["job:A", "job:B", "job:C", "job:D"]},
+    }  # fmt: skip
+    assert rows[:3] == [
+        Row("greedy", "survival time, months", "12 ± 0.25"),
+        Row("greedy", "gain, units per agent", "120"),
+        Row("greedy", "equality", "undefined"),
+    ]
+    assert len(rows) == 12
