@@ -37,12 +37,12 @@ def survival_time(after: Ints, collapse_below: int, months: int) -> Ints:
 
 def survived(after: Ints, collapse_below: int) -> Bools:
     """(runs,): never below C. A run emptied in its last month has m = T and yet did not survive."""
-    return ~(after < collapse_below).any(axis=1)
+    return np.asarray(~(after < collapse_below).any(axis=1))
 
 
 def gain(gains: Ints) -> Floats:
     """Mean over agents of R_i; `gains` is (runs, agents)."""
-    return gains.mean(axis=1)
+    return np.asarray(gains.mean(axis=1))
 
 
 def efficiency(gains: Ints, months: int, first_threshold: Ints | int) -> Floats:
@@ -120,8 +120,8 @@ def kaplan_meier(times: Ints, died: Bools, months: int, level: float = 0.68) -> 
     steps = np.arange(1, months + 1)
     at_risk = (times[None, :] >= steps[:, None]).sum(axis=1)
     deaths = ((times[None, :] == steps[:, None]) & died[None, :]).sum(axis=1)
-    share = np.cumprod(1 - _ratio(deaths, at_risk, undefined=0.0))
-    greenwood = np.cumsum(_ratio(deaths, at_risk * (at_risk - deaths), undefined=0.0))
+    share = np.cumprod(1 - _ratio(deaths, at_risk, undefined=0.0)).astype(np.float64)
+    greenwood = np.cumsum(_ratio(deaths, at_risk * (at_risk - deaths), undefined=0.0)).astype(np.float64)
     low, high = _log_log_band(share, greenwood, float(stats.norm.ppf(0.5 + level / 2)))
     return SurvivalCurve(*(np.concatenate([[1.0], curve]) for curve in (share, low, high)))
 
@@ -129,7 +129,7 @@ def kaplan_meier(times: Ints, died: Bools, months: int, level: float = 0.68) -> 
 def share_collapsed(times: Ints, died: Bools, months: int) -> Floats:
     """Share of runs collapsed by month 1..T."""
     steps = np.arange(1, months + 1)
-    return ((times[None, :] <= steps[:, None]) & died[None, :]).mean(axis=1)
+    return np.asarray(((times[None, :] <= steps[:, None]) & died[None, :]).mean(axis=1))
 
 
 def _log_log_band(share: Floats, greenwood: Floats, z: float) -> tuple[Floats, Floats]:
@@ -142,4 +142,4 @@ def _log_log_band(share: Floats, greenwood: Floats, z: float) -> tuple[Floats, F
 
 
 def _ratio(part: Ints, whole: Ints, undefined: float = np.nan) -> Floats:
-    return np.divide(part, whole, out=np.full(np.shape(whole), undefined), where=np.asarray(whole) != 0)
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), undefined), where=np.asarray(whole) != 0))

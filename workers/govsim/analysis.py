@@ -1,9 +1,9 @@
 """Many logs read into groups: who belongs where, who counts, who is rejected."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Analysis:
     def run(self) -> None:
         """Read every source to its end."""
         total = sum(count_runs(path) for path, _ in self._sources)
-        items = islice(self._items(), self._taken, None)
+        items = itertools.islice(self._items(), self._taken, None)
         for portion in _portions(items):
             self._add([self._judge(run) for _, run in portion if isinstance(run, ImportedRun)])
             self._reject(portion)
@@ -96,7 +96,9 @@ class Analysis:
     def result(self) -> AnalyseResult:
         """Groups first, then rejections, then runs, as far as the result's bound goes; the artifacts hold all."""
         groups = [
-            GroupMetrics(group=group.name, runs=group.tally.runs, invalid_runs=group.invalid_runs, **statistics(group.tally))
+            GroupMetrics(
+                group=group.name, runs=group.tally.runs, invalid_runs=group.invalid_runs, **statistics(group.tally)
+            )
             for group in self._groups.values()
         ]
         _write_all(self._ctx, "groups.jsonl", groups)
@@ -111,10 +113,10 @@ class Analysis:
 
     @cached_property
     def _sources(self) -> list[tuple[Path, Defaults]]:
-        labels = self._params.labels or [None] * len(self._params.sources)
+        labels = self._params.labels or itertools.repeat(None)
         return [
             (self._ctx.input(_runs_of(ref)), self._defaults(ref, label))
-            for ref, label in zip(self._params.sources, labels, strict=True)
+            for ref, label in zip(self._params.sources, labels, strict=False)
         ]
 
     def _defaults(self, ref: Ref, label: str | None) -> Defaults:
@@ -162,12 +164,10 @@ class Analysis:
         group = self._groups.get(run.group)
         if group is None:
             group = self._groups[run.group] = Group(run.group, Tally(run.conditions), False, 0)
-        if replace(run.conditions, names=()) != replace(group.tally.conditions, names=()) or len(
-            run.conditions.names
-        ) != len(group.tally.conditions.names):
+        if not _comparable(run.conditions, group.tally.conditions):
             raise InvalidInput(
-                f"run {run.name}: was made under other conditions (agents, months, growth, collapse bound, newcomer) than "
-                f"the group {run.group!r} it would join; give its source a label of its own in labels"
+                f"run {run.name}: was made under other conditions (agents, months, growth, collapse bound, newcomer) "
+                f"than the group {run.group!r} it would join; give its source a label of its own in labels"
             )
         group.communication |= bool(run.condition["communication"])
         group.capacity = max(group.capacity, max(before for before, _ in run.pool))
@@ -201,6 +201,11 @@ class Analysis:
         for number, state in enumerate(restored.state["groups"]):
             group = Group.from_state(state, restored.blobs[f"tally-{number}"].read_bytes())
             self._groups[group.name] = group
+
+
+def _comparable(one: Conditions, other: Conditions) -> bool:
+    """Whether runs made so may enter the same means: all but the agents' names agrees."""
+    return len(one.names) == len(other.names) and replace(one, names=other.names) == other
 
 
 def _measured_lines(group: Group, judged: list[Judged]) -> Iterator[bytes]:

@@ -51,14 +51,15 @@ def figures(conditions: list[Condition]) -> dict[str, Figure]:
 
 
 def stock_over_months(conditions: list[Condition]) -> Figure:
-    """Mean stock, two points per month: before the harvest at t, after it just before t + 1; band ± one standard error."""
+    """Mean stock, two points a month: before the harvest at t, after it just before t + 1; band ± a standard error."""
     traces: list[Trace] = []
     for number, condition in enumerate(conditions):
         sums, runs = condition.tally.sums, condition.tally.runs
         x = np.stack([condition.months, condition.months + JUST_BEFORE], axis=1).ravel()
         mean = _interleave(sums.before, sums.after) / runs
         error = _standard_error(mean, _interleave(sums.before_squared, sums.after_squared), runs)
-        traces += _band(x, mean - error, mean + error, number) + [_line(x, mean, condition.name, number)]
+        traces += _band(x, mean - error, mean + error, number)
+        traces.append(_line(x, mean, condition.name, number))
     top = max(condition.capacity for condition in conditions)
     title = f"Stock before and after each harvest, mean over runs with {BAND} band"
     return _figure(traces, title, "month", "stock, units", yaxis={"range": [0, top * 1.02]})
@@ -130,7 +131,8 @@ def gini_by_month(conditions: list[Condition]) -> Figure:
 def over_usage_bars(conditions: list[Condition]) -> Figure:
     """Over-usage in both countings, conditions with communication and without side by side."""
     labels = [
-        f"{condition.name} ({'with' if condition.communication else 'without'} communication)" for condition in conditions
+        f"{condition.name} ({'with' if condition.communication else 'without'} communication)"
+        for condition in conditions
     ]
     countings = {
         "over_usage": "of harvest actions",
@@ -159,7 +161,8 @@ class _Grid:
 
     def place(self, trace: Trace, panel: int, in_legend: bool) -> Trace:
         axis = "" if panel == 0 else str(panel + 1)
-        return {**trace, "xaxis": f"x{axis}", "yaxis": f"y{axis}", "legendgroup": trace["name"], "showlegend": in_legend}
+        axes = {"xaxis": f"x{axis}", "yaxis": f"y{axis}"}
+        return {**trace, **axes, "legendgroup": trace["name"], "showlegend": in_legend}
 
     def layout(self, titles: list[str]) -> dict[str, Any]:
         rows = -(-self.panels // self.columns)
@@ -214,7 +217,8 @@ def _standard_error(mean: Floats, squares: Ints, runs: int) -> Floats:
 
 
 def _divide(total: Ints, count: Ints) -> Floats:
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean
 
 
 def _plain(values: Floats) -> list[float | None]:

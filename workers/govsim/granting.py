@@ -87,4 +87,4 @@ def shares(demands: Ints, stock: Ints, uniforms: Uniforms) -> Ints:
         weights = np.where(rounded_down[rows], demands[rows] - granted[rows], 0).cumsum(axis=1)
         mark = np.floor(uniforms(rows, 0, draw) * weights[:, -1])
         granted[rows, (weights > mark[:, None]).argmax(axis=1)] += 1
-    return granted
+    return np.asarray(granted)

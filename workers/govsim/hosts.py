@@ -60,11 +60,13 @@ class AgentHost:
         self._runs, self._seen, self._last = runs, None, None
 
     def harvest(self, call: HarvestCall) -> Ints:
-        """Demands (runs, agents present of this host), or (runs,) where `actors` names one agent per run (0: not here)."""
+        """Demands (runs, agents present of this host), or (runs,) where `actors` names one per run (0: elsewhere)."""
         self._remember(call)
         sight = Sight(call.month, self._runs, call.stock, call.threshold, self._last)
         present = [seat for seat in self._seats if seat.joined <= call.month]
-        return _all_at_once(present, sight, self._draws) if call.actors is None else self._turn(present, sight, call.actors)
+        if call.actors is None:
+            return _all_at_once(present, sight, self._draws)
+        return self._turn(present, sight, call.actors)
 
     def ask(self, agent: int, call: HarvestCall) -> Ints:
         """The demands (runs,) of one agent by its number."""
@@ -201,7 +203,7 @@ def ray_hosts(params: SimulateParams, address: str, hosts: int, check: Callable[
     try:
         _attach(ray, address)
         seats = seats_of(params, hosts)
-        actor = ray.remote(num_cpus=0)(AgentHost)  # 0: hosts of several jobs share the cores instead of waiting for them
+        actor = ray.remote(num_cpus=0)(AgentHost)  # 0: hosts of several jobs share cores instead of waiting for them
         yield HostPool([RayHandle(actor.remote(own, params.seed)) for own in seats], seats, gather)
     except ray.exceptions.RayTaskError:
         raise  # an error of our own code on a host: it will happen again
@@ -212,7 +214,7 @@ def ray_hosts(params: SimulateParams, address: str, hosts: int, check: Callable[
 
 
 def _attach(ray: Any, address: str) -> None:
-    """Join the cluster. No namespace is given, so Ray makes one for this driver; no actor is detached, so all end with it."""
+    """Join the cluster. Ray gives this driver a namespace of its own; no actor is detached, so all end with it."""
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError) as refused:

@@ -63,7 +63,7 @@ def _add(months: list[Harvested], record: Any, where: str) -> None:
         _require(record, EVERY_HARVEST, where)
         _add_harvest(months, index, record, where)
     elif index >= len(months):
-        raise InvalidInput(f"{where}: speaks in round {index} before its harvest; keep the records in the order of the run")
+        raise InvalidInput(f"{where}: speaks in round {index} before its harvest; keep records in the order of the run")
     elif record["action"] == "utterance":
         months[index].utterances += record["agent_id"] != FRAMEWORK
     elif record["action"] == "conversation_resource_limit" and record.get("resource_limit") is not None:
@@ -96,7 +96,8 @@ def _check_agents(months: list[Harvested], where: str) -> None:
         missing = [agent for agent in order if agent not in month.agents]
         month.is_complete = not missing
         if missing and number < len(months):
-            raise InvalidInput(f"{where}, month {number}: no harvest of {', '.join(missing)}; the log needs every agent's")
+            absent = ", ".join(missing)
+            raise InvalidInput(f"{where}, month {number}: no harvest of {absent}; the log needs every agent's")
         order += [agent for agent in month.agents if agent not in order]
         places = sorted(range(len(month.agents)), key=lambda place: order.index(month.agents[place]))
         month.granted = [month.granted[place] for place in places]
@@ -118,7 +119,8 @@ def _require(record: Any, keys: Iterable[str], where: str) -> None:
         raise InvalidInput(f"{where}: is no JSON object; a log is an array of records")
     missing = [key for key in keys if record.get(key) is None]
     if missing:
-        raise InvalidInput(f"{where}: has no {', '.join(f'`{key}`' for key in missing)}; export the log again with all keys")
+        absent = ", ".join(f"`{key}`" for key in missing)
+        raise InvalidInput(f"{where}: has no {absent}; export the log again with all keys")
 
 
 def _whole(record: dict[str, Any], key: str, where: str) -> int:
@@ -151,7 +153,7 @@ def write_tar(out: BinaryIO, runs: Iterable["ImportedRun"]) -> int:
 
 
 def _add_member(tar: tarfile.TarFile, name: str, entries: list[dict[str, Any]]) -> None:
-    data = json.dumps(entries, ensure_ascii=False, indent=1, allow_nan=False).encode()
+    data = json.dumps(entries, ensure_ascii=False, allow_nan=False).encode()
     member = tarfile.TarInfo(name)  # time, owner and mode stay at their fixed defaults: same bytes every time
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))

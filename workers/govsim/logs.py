@@ -1,7 +1,7 @@
 """Run logs in: the field's `log_env.json`, JSONL of such runs, and our own `runs.jsonl`.
 
-`read_runs` is the entry point. A log whose content is wrong raises InvalidInput with file, line or record and what would
-be accepted; a run that was merely interrupted is yielded as `Interrupted`, because counting it would call it surviving
+`read_runs` is the entry point. A log whose content is wrong raises InvalidInput with file, line or record and what
+would be accepted; a run that was merely interrupted is yielded as `Interrupted`: counting it would call it surviving
 (alone) or collapsed (beside longer runs).
 """
 
@@ -63,7 +63,7 @@ def read_runs(path: Path, defaults: Defaults) -> Iterator[ImportedRun | Interrup
         where = f"{defaults.source}, line {number}"
         record = _parse(line, where)
         if not isinstance(record, dict):
-            raise InvalidInput(f"{where}: holds no JSON object; give JSONL with a run a line, or one log_env.json array")
+            raise InvalidInput(f"{where}: is no JSON object; give JSONL with a run a line, or one log_env.json array")
         if "pool" in record:
             yield _from_record(record, defaults, where)
         else:
@@ -164,7 +164,7 @@ def _from_record(record: dict[str, Any], defaults: Defaults, where: str) -> Impo
         )  # fmt: skip
         stack([run])
     except KeyError as missing:
-        raise InvalidInput(f"{where}: has no {missing}; give the runs.jsonl of a govsim.simulate job unchanged") from None
+        raise InvalidInput(f"{where}: has no {missing}; give a govsim.simulate job's runs.jsonl unchanged") from None
     except (TypeError, ValueError, IndexError, OverflowError) as wrong:
         raise InvalidInput(
             f"{where}: doesn't fit its own condition ({wrong}); give the runs.jsonl of a govsim.simulate job unchanged"
@@ -186,7 +186,7 @@ def _why_interrupted(played: list[Harvested], months: int, collapse_below: int) 
 
 def _check_end(played: list[Harvested], months: int, collapse_below: int, where: str) -> None:
     if len(played) > months:
-        raise InvalidInput(f"{where}: holds {len(played)} months but at most {months} are planned; set `max_rounds` or months")
+        raise InvalidInput(f"{where}: holds {len(played)} months, planned are {months}; set `max_rounds` or months")
     for number, month in enumerate(played[:-1], start=1):
         if month.after < collapse_below:
             raise InvalidInput(

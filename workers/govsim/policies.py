@@ -99,4 +99,4 @@ def _largest_of_others(granted: Ints, agents: Ints) -> Ints:
     top = padded.max(axis=1)
     padded[np.arange(len(padded)), first] = -1
     second = padded.max(axis=1)
-    return np.where(first[:, None] == agents[None, :], second[:, None], top[:, None])
+    return np.asarray(np.where(first[:, None] == agents[None, :], second[:, None], top[:, None]))

@@ -5,29 +5,18 @@ and the condition it was made under. Rows of a month hold the agents present.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from shared.jobs.catalog.govsim import AnyPolicy, SimulateParams
+from workers.govsim.randomness import Ints
 from workers.govsim.trajectories import Conditions, RunMetrics, Trajectories, monthly_gini
 
 CONDITION = "condition"  # the key of a line under which the condition stands
 
-
-def outcomes(batch: Trajectories, measured: RunMetrics, conditions: Conditions) -> Iterator[dict[str, Any]]:
-    """The runs of a batch in order, each as the fields of `RunOutcome`."""
-    gains = batch.granted.sum(axis=1).tolist()
-    pools = _pairs(batch)
-    granted, demanded = batch.granted.tolist(), batch.demanded.tolist()
-    columns = [_plain(values) for values in measured]
-    newcomer_month = conditions.newcomer_month or 0
-    for row, played in enumerate(batch.played.tolist()):
-        scalars = {name: column[row] for name, column in zip(RunMetrics._fields, columns, strict=True)}
-        grants, wanted = granted[row][:played], demanded[row][:played]
-        for month in range(min(newcomer_month, played)):
-            del grants[month][-1], wanted[month][-1]
-        yield {**scalars, "gains": gains[row], "pool": pools[row][:played], "granted": grants, "demanded": wanted}
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def lines(
@@ -37,20 +26,61 @@ def lines(
     heads: list[dict[str, Any]],
     said: list[dict[str, Any]],
 ) -> Iterator[bytes]:
-    """The lines of `runs.jsonl` for a batch, in order: each opens with its head and ends with the condition it states."""
-    gini = [_plain(row) for row in monthly_gini(batch, conditions)]
-    utterances, limits = batch.utterances.tolist(), batch.limit.tolist()
+    """The lines of `runs.jsonl` for a batch, in order, each with its head before and its condition behind."""
+    scalars = _Rows({name: values.tolist() for name, values in measured._asdict().items()})
+    months = _Months(batch, conditions)
     tails = _Tails()
-    for row, outcome in enumerate(outcomes(batch, measured, conditions)):
-        played = len(outcome["pool"])
-        line = {
-            **heads[row],
-            **outcome,
-            "monthly_gini": gini[row][:played],
-            "utterances": utterances[row][:played],
-            "limit": [None if limit < 0 else limit for limit in limits[row][:played]],
+    for row, head in enumerate(heads):
+        text = _json({**head, **scalars.of(row), **months.of(row)})
+        yield f"{text[:-1]},{months.harvests(row)}{tails.of(said[row])}".encode()
+
+
+class _Rows:
+    """Columns of metrics, read row by row; NaN is null."""
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self._columns = columns
+
+    def of(self, row: int) -> dict[str, Any]:
+        return {name: _null_if_nan(column[row]) for name, column in self._columns.items()}
+
+
+class _Months:
+    """The months of each run as JSON. Written row by row: a batch as nested lists would be millions of objects."""
+
+    def __init__(self, batch: Trajectories, conditions: Conditions) -> None:
+        self._batch = batch
+        self._gini = monthly_gini(batch, conditions)
+        self._gains = batch.granted.sum(axis=1)
+        self._pool = np.stack([batch.before, batch.after], axis=2)
+        self._newcomer_month = conditions.newcomer_month or 0
+
+    def of(self, row: int) -> dict[str, Any]:
+        played = self._batch.played[row]
+        return {
+            "gains": self._gains[row].tolist(),
+            "pool": self._pool[row, :played].tolist(),
+            "monthly_gini": [_null_if_nan(gini) for gini in self._gini[row, :played].tolist()],
+            "utterances": self._batch.utterances[row, :played].tolist(),
+            "limit": [None if limit < 0 else limit for limit in self._batch.limit[row, :played].tolist()],
         }
-        yield (_json(line)[:-1] + tails.of(said[row])).encode()
+
+    def harvests(self, row: int) -> str:
+        """`"granted":…,"demanded":…`; most months grant what is asked, so the second is mostly the first."""
+        granted, demanded = self._present(self._batch.granted, row), self._present(self._batch.demanded, row)
+        text = _json(granted)
+        return f'"granted":{text},"demanded":{text if demanded == granted else _json(demanded)}'
+
+    def _present(self, harvest: Ints, row: int) -> list[list[int]]:
+        """The months of a run with the agents present."""
+        months: list[list[int]] = harvest[row, : self._batch.played[row]].tolist()
+        for month in months[: self._newcomer_month]:
+            del month[-1]
+        return months
+
+
+def _null_if_nan(value: Any) -> Any:
+    return None if value != value else value  # only NaN differs from itself
 
 
 class _Tails:
@@ -99,21 +129,3 @@ def policy_name(policy: AnyPolicy) -> str:
     said = policy.model_dump(exclude={"type"}, exclude_defaults=True)
     values = [f"{value[:6]}" if isinstance(value, list) else str(value) for value in said.values()]
     return " ".join([policy.type, *values])
-
-
-def _pairs(batch: Trajectories) -> list[list[list[int]]]:
-    """[before, after] per month and run."""
-    befores, afters = batch.before.tolist(), batch.after.tolist()
-    return [[list(pair) for pair in zip(*rows, strict=True)] for rows in zip(befores, afters, strict=True)]
-
-
-def _plain(values: Any) -> list[Any]:
-    """An array as JSON's values: NaN is null."""
-    listed: list[Any] = values.tolist()
-    return [None if isinstance(value, float) and math.isnan(value) else value for value in listed]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-

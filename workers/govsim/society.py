@@ -75,7 +75,8 @@ def simulate_runs(
     params: SimulateParams, runs: Ints, hosts: HostPool, check: Callable[[], None] = lambda: None
 ) -> Trajectories:
     """Play the runs with these numbers to their end; `check` is called every month and may raise to stop."""
-    commons, rule, harvest, talk = commons_of(params), threshold_rule_of(params), Harvest(params, hosts), talk_of(params)
+    commons, rule, talk = commons_of(params), threshold_rule_of(params), talk_of(params)
+    harvest = Harvest(params, hosts)
     batch = Trajectories.empty(runs, params.months, params.agents)
     hosts.open(runs)
     rows, kept, granted = np.arange(len(runs)), None, None

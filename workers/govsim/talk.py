@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from shared.jobs.catalog.govsim import Scenario, SimulateParams
 
-UNITS: dict[Scenario, str] = {"fishery": "tons of fish", "pasture": "flocks of sheep", "pollution": "pallets of widgets"}
+UNITS: dict[Scenario, str] = {"fishery": "tons of fish", "pasture": "flocks", "pollution": "pallets of widgets"}
 TAKING: dict[Scenario, str] = {"fishery": "caught", "pasture": "grazed", "pollution": "produced"}
 FRAMEWORK = "framework"  # the log's agent_id of what no agent says
 MODERATOR = "Mayor"

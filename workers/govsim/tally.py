@@ -1,4 +1,4 @@
-"""Everything that figures and means need of any number of runs, in bounded memory: a few numbers per run and sums per month.
+"""What figures and means need of any number of runs, in bounded memory: a few numbers per run and sums per month.
 
 Adding runs in other portions or another batch size gives the same bits: per-run values are kept in order, and sums per
 month are sums of whole numbers (Gini coefficients in steps of 10⁻⁹).
@@ -14,10 +14,6 @@ from workers.govsim.randomness import Floats, Ints
 from workers.govsim.trajectories import Conditions, RunMetrics, Trajectories, measure, monthly_gini
 
 GINI_STEP = 1e9
-
-
-def _counts(*shape: int) -> Ints:
-    return np.zeros(shape, dtype=np.int64)
 
 
 @dataclass
@@ -37,8 +33,11 @@ class MonthSums:
 
     @classmethod
     def zeros(cls, months: int, agents: int) -> "MonthSums":
-        flat = [_counts(months) for _ in range(6)]
-        return cls(*flat, _counts(months, agents), _counts(months, agents), _counts(months), _counts(months))
+        by_agent = {"granted", "harvests"}
+        return cls(**{
+            part.name: np.zeros((months, agents) if part.name in by_agent else months, dtype=np.int64)
+            for part in fields(cls)
+        })  # fmt: skip
 
 
 @dataclass

@@ -125,11 +125,11 @@ class SimulateParams(Params):
         "default",
         description="The paper's condition. Left out, it follows from the flags universalization and communication.",
     )
-    agents: int = Field(len(PERSONAS), ge=1, le=MAX_AGENTS, description="Agents in the society, a newcomer included; n.")
+    agents: int = Field(len(PERSONAS), ge=1, le=MAX_AGENTS, description="Agents, a newcomer included; n.")
     names: list[Annotated[Text, Field(min_length=1, max_length=60)]] = Field(
         list(PERSONAS), description="One name per agent. Left out: the paper's five, then Person 6, Person 7, …"
     )
-    months: int = Field(12, ge=1, le=MAX_MONTHS, description="Planned months; T. Left out with experiment newcomer: 15.")
+    months: int = Field(12, ge=1, le=MAX_MONTHS, description="Planned months; T. Left out with a newcomer: 15.")
     capacity: int = Field(100, ge=1, le=MAX_CAPACITY, description="Units the resource can hold; K.")
     start: int = Field(100, ge=1, le=MAX_CAPACITY, description="Units at the start, R(0). Left out: the capacity.")
     growth: int = Field(2, ge=1, le=100, description="What is left multiplies by this at month's end; g.")
@@ -145,7 +145,7 @@ class SimulateParams(Params):
     universalization: bool = Field(False, description="Agents are told what happens if everyone takes more than thr.")
     communication: bool = Field(True, description="Report and group discussion after each harvest.")
     report: Literal["moderator", "individual", "none"] = Field(
-        "moderator", description="Who reports the grants at the discussion; individual: each agent its own, fishery only."
+        "moderator", description="Who reports the grants to the group; individual: each agent its own, fishery only."
     )
     newcomer_month: int = Field(
         3, ge=1, le=MAX_MONTHS, description="Month (0-based) in which the last agent joins; experiment newcomer only."
@@ -239,7 +239,9 @@ class SimulateParams(Params):
     def _join_before_the_end(cls, newcomer_month: int, info: ValidationInfo) -> int:
         months, experiment = info.data.get("months"), info.data.get("experiment")
         if experiment == "newcomer" and months is not None and newcomer_month >= months:
-            raise ValueError(f"newcomer_month {newcomer_month} is after the last month; with {months} months give 1 to {months - 1}")
+            raise ValueError(
+                f"newcomer_month {newcomer_month} is after the last month; with {months} months give 1 to {months - 1}"
+            )
         if experiment not in (None, "newcomer") and newcomer_month != 3:
             raise ValueError(
                 f"newcomer_month {newcomer_month} without a newcomer; leave it out or choose experiment newcomer"
@@ -289,7 +291,7 @@ class Statistic(Result):
 
     mean: float | None = Field(description="Mean over runs.")
     std: float | None = Field(description="Sample standard deviation (divides by runs − 1); null for one run.")
-    std_population: float | None = Field(description="Population standard deviation, as the paper prints; null for none.")
+    std_population: float | None = Field(description="Population standard deviation; null for no run.")
     ci95: float | None = Field(description="Half-width of the 95 % t-interval of the mean; null for one run.")
 
 
@@ -302,9 +304,9 @@ class Metrics(Result):
     survival_rate: Statistic = Field(description="q, share of runs in which the resource never falls below C.")
     gain: Statistic = Field(description="Units per agent over the run: mean over agents of R_i.")
     efficiency: Statistic = Field(description="u = 1 − max(0, T·f(0) − ΣR_i) / (T·f(0)), 0 to 1.")
-    equality: Statistic = Field(description="e = 1 − Gini of the agents' gains, 1/n to 1; undefined when nothing was taken.")
+    equality: Statistic = Field(description="e = 1 − Gini of the gains R_i, 1/n to 1; undefined if nothing was taken.")
     over_usage: Statistic = Field(description="o, share of harvest actions whose grant exceeds the month's thr.")
-    over_usage_by_demand: Statistic = Field(description="Share of harvest actions whose demand exceeds the month's thr.")
+    over_usage_by_demand: Statistic = Field(description="Share of harvest actions whose demand exceeds the thr.")
     over_usage_published: Statistic = Field(
         description="As over_usage, but over harvest actions plus agents' utterances, as the published figures count."
     )
@@ -362,7 +364,7 @@ class AnalyseParams(Params):
     def _label_each_source(cls, labels: list[str] | None, info: ValidationInfo) -> list[str] | None:
         sources = info.data.get("sources")
         if labels is not None and sources is not None and len(labels) != len(sources):
-            raise ValueError(f"{len(labels)} labels for {len(sources)} sources; give one per source or leave labels out")
+            raise ValueError(f"{len(labels)} labels for {len(sources)} sources; give one per source or none at all")
         return labels
 
 
@@ -380,7 +382,7 @@ class AnalysedRun(RunOutcome):
     run: str = Field(description="The run's name in its source.")
     group: str = Field(description="The group it belongs to.")
     invalid: bool = Field(description="Whether it is left out of its group's means.")
-    parse_failure_rate: float | None = Field(description="Share of unreadable replies; null where no replies were given.")
+    parse_failure_rate: float | None = Field(description="Share of unreadable replies; null without replies.")
 
 
 class RejectedRun(Result):
