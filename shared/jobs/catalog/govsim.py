@@ -173,8 +173,8 @@ class SimulateParams(Params):
         params.setdefault("communication", params["experiment"] != "no_communication")
         if params["experiment"] == "newcomer":
             params.setdefault("months", NEWCOMER_MONTHS)
-        if "capacity" in params:
-            params.setdefault("start", params["capacity"])
+        if isinstance(capacity := params.get("capacity"), int) and 1 <= capacity <= MAX_CAPACITY:
+            params.setdefault("start", capacity)
         if isinstance(agents := params.get("agents"), int) and 1 <= agents <= MAX_AGENTS:
             params.setdefault("names", default_names(agents))
         return params
