@@ -26,23 +26,23 @@ CHECKPOINT_EVERY_S = 2.0
 class Simulation:
     """The state of one `govsim.simulate` job."""
 
-    def __init__(self, params: SimulateParams, ctx: JobContext, chunk: int | None = None) -> None:
+    def __init__(self, params: SimulateParams, ctx: JobContext) -> None:
         self._params = params
         self._ctx = ctx
-        self._chunk = chunk or max(1, min(20_000, CHUNK_CELLS // (params.months * params.agents)))
+        self._chunk = max(1, CHUNK_CELLS // (params.months * params.agents))
         self._said = describe(params)
         self._conditions = conditions_of(params)
         self.tally = Tally(self._conditions)
         self._saved_at = time.monotonic()
         self._resume()
 
-    def run(self, hosts: HostPool, checkpoint_every_s: float = CHECKPOINT_EVERY_S) -> None:
+    def run(self, hosts: HostPool) -> None:
         """Simulate what is left, then report the mean stock as a curve."""
         total = self._params.runs
         while (done := self.tally.runs) < total:
             self._add(np.arange(done, min(done + self._chunk, total)), hosts)
             self._ctx.progress(self.tally.runs, total, "runs")
-            if time.monotonic() - self._saved_at >= checkpoint_every_s:
+            if time.monotonic() - self._saved_at >= CHECKPOINT_EVERY_S:
                 self._save()
         self._ctx.journal(RUNS).handle.flush()
         self._report_curves()
