@@ -12,7 +12,8 @@ from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from workers.govsim.figures import Condition
-from workers.govsim.logs import Defaults, ImportedRun, Interrupted, count_runs, read_runs, stack
+from workers.govsim.imported import ImportedRun, Interrupted, stack
+from workers.govsim.logs import Defaults, count_runs, read_runs
 from workers.govsim.records import lines
 from workers.govsim.replies import failure_rate, read_replies
 from workers.govsim.report import RESULT_BYTES, bytes_of, first_outcomes, statistics

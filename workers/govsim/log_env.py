@@ -10,13 +10,12 @@ import re
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from shared.jobs.catalog.govsim import MAX_CAPACITY
 from shared.jobs.errors import InvalidInput
+from workers.govsim.imported import ImportedRun
 from workers.govsim.talk import FRAMEWORK, MODERATOR, Talk
-
-if TYPE_CHECKING:
-    from workers.govsim.logs import ImportedRun
 
 KEYS = (
     "agent_id", "round", "action", "resource_in_pool_before_harvesting", "resource_in_pool_after_harvesting",
@@ -28,7 +27,7 @@ EVERY_HARVEST = (
     "resource_in_pool_before_harvesting", "resource_in_pool_after_harvesting", "resource_collected", "wanted_resource",
 )  # fmt: skip
 MAX_RECORDS = 200_000  # about 60 MB of log_env.tar; runs beyond it are in runs.jsonl
-MAX_UNITS = 10**12  # above any stock or demand; keeps sums inside 64 bits
+MAX_UNITS = 10**12  # above any demand; keeps sums inside 64 bits
 
 
 @dataclass
@@ -71,7 +70,8 @@ def _add(months: list[Harvested], record: Any, where: str) -> None:
 
 
 def _add_harvest(months: list[Harvested], index: int, record: dict[str, Any], where: str) -> None:
-    before, after, granted, demanded = (_whole(record, key, where) for key in EVERY_HARVEST)
+    before, after, granted = (_whole(record, key, where, MAX_CAPACITY) for key in EVERY_HARVEST[:3])
+    demanded = _whole(record, EVERY_HARVEST[3], where)
     if index == len(months):
         months.append(Harvested(before, after))
     if index != len(months) - 1:
@@ -123,22 +123,22 @@ def _require(record: Any, keys: Iterable[str], where: str) -> None:
         raise InvalidInput(f"{where}: has no {absent}; export the log again with all keys")
 
 
-def _whole(record: dict[str, Any], key: str, where: str) -> int:
+def _whole(record: dict[str, Any], key: str, where: str, most: int = MAX_UNITS) -> int:
     value = record[key]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= MAX_UNITS or value != int(value):
-        raise InvalidInput(f"{where}: `{key}` is {value!r}; it must be a whole number from 0 to {MAX_UNITS}")
+    if not is_number or not 0 <= value <= most or value != int(value):
+        raise InvalidInput(f"{where}: `{key}` is {value!r}; it must be a whole number from 0 to {most}")
     return int(value)
 
 
-def records_of(run: "ImportedRun") -> list[dict[str, Any]]:
+def records_of(run: ImportedRun) -> list[dict[str, Any]]:
     """A run as log_env records: the source's own with every key, or made from a scripted run."""
     if run.log is not None:
         return [{key: record.get(key) for key in KEYS} for record in run.log]
     return [record for month in range(len(run.pool)) for record in _month_records(run, month)]
 
 
-def write_tar(out: BinaryIO, runs: Iterable["ImportedRun"]) -> int:
+def write_tar(out: BinaryIO, runs: Iterable[ImportedRun]) -> int:
     """One `<number>-<run>/log_env.json` per run, as far as MAX_RECORDS goes; returns how many runs that were."""
     written = records = 0
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -163,7 +163,7 @@ def _safe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:80] or "run"
 
 
-def _month_records(run: "ImportedRun", month: int) -> list[dict[str, Any]]:
+def _month_records(run: ImportedRun, month: int) -> list[dict[str, Any]]:
     said = run.condition
     harvests = _harvest_records(run, month)
     if not said["communication"] or "report" not in said:  # imported societies' words aren't in their runs.jsonl
@@ -172,7 +172,7 @@ def _month_records(run: "ImportedRun", month: int) -> list[dict[str, Any]]:
     return [*harvests, *_talk_records(run, month, talk)]
 
 
-def _harvest_records(run: "ImportedRun", month: int) -> list[dict[str, Any]]:
+def _harvest_records(run: ImportedRun, month: int) -> list[dict[str, Any]]:
     before, after = run.pool[month]
     return [
         _record(
@@ -187,7 +187,7 @@ def _harvest_records(run: "ImportedRun", month: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _talk_records(run: "ImportedRun", month: int, talk: Talk) -> list[dict[str, Any]]:
+def _talk_records(run: ImportedRun, month: int, talk: Talk) -> list[dict[str, Any]]:
     """Report, one sentence per speaker, summary and limit; all of them carry the limit, as the official logs do."""
     names, granted, limit = run.condition["names"], run.granted[month], run.limit[month] or 0
     said: list[tuple[str, str, str, str | None]] = []

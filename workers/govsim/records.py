@@ -1,16 +1,20 @@
-"""`runs.jsonl`: one line per simulated run, self-contained, so that `govsim.analyse` needs nothing else.
+"""`runs.jsonl`: one line per run, self-contained, so that `govsim.analyse` needs nothing else.
 
-A line is a `RunOutcome` with the run's number before it and, after it, its monthly Gini, utterances and agreed limits
+`lines` writes it, `read_line` reads it. A line is a `RunOutcome` with the run's number before it and, after it, its monthly Gini, utterances and agreed limits
 and the condition it was made under. Rows of a month hold the agents present.
 """
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.jobs.catalog.govsim import AnyPolicy, SimulateParams
+from shared.jobs.catalog.govsim import MAX_AGENTS, MAX_CAPACITY, MAX_MONTHS, AnyPolicy, SimulateParams
+from shared.jobs.errors import InvalidInput
+from workers.govsim.imported import ImportedRun
+from workers.govsim.log_env import MAX_UNITS
 from workers.govsim.randomness import Ints
 from workers.govsim.trajectories import Conditions, RunMetrics, Trajectories, monthly_gini
 
@@ -129,3 +133,88 @@ def policy_name(policy: AnyPolicy) -> str:
     said = policy.model_dump(exclude={"type"}, exclude_defaults=True)
     values = [f"{value[:6]}" if isinstance(value, list) else str(value) for value in said.values()]
     return " ".join([policy.type, *values])
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+Stock = Annotated[int, Field(ge=0, le=MAX_CAPACITY)]
+Units = Annotated[int, Field(ge=0, le=MAX_UNITS)]
+
+
+class SaidCondition(BaseModel):
+    """What of `describe` is needed to measure a run."""
+
+    model_config = ConfigDict(strict=True)
+
+    group: str
+    names: list[str] = Field(min_length=1, max_length=MAX_AGENTS)
+    months: int = Field(ge=1, le=MAX_MONTHS)
+    growth: int = Field(ge=1, le=100)
+    collapse_below: int = Field(ge=1, le=MAX_CAPACITY)
+    newcomer_month: int | None = Field(ge=1, le=MAX_MONTHS)
+    threshold_agents: Literal["current", "official"]
+    communication: bool
+
+    def conditions(self) -> Conditions:
+        official = self.threshold_agents == "official"
+        return Conditions(
+            tuple(self.names), self.months, self.growth, self.collapse_below, self.newcomer_month, official
+        )
+
+
+class RunLine(BaseModel):
+    """What of a line is read; the metrics in it are computed again."""
+
+    model_config = ConfigDict(strict=True)
+
+    run: int | str
+    pool: list[Annotated[list[Stock], Field(min_length=2, max_length=2)]]
+    granted: list[list[Units]]
+    demanded: list[list[Units]]
+    utterances: list[Annotated[int, Field(ge=0, le=10**6)]]
+    limit: list[Units | None]
+    condition: SaidCondition
+
+
+def read_line(record: dict[str, Any], label: str | None, where: str) -> ImportedRun:
+    """One line of `runs.jsonl`, parsed. Raises InvalidInput when it isn't as a job wrote it."""
+    remedy = "give the runs.jsonl of a govsim job unchanged"
+    try:
+        line = RunLine.model_validate(record)
+    except ValidationError as wrong:
+        raise InvalidInput(f"{where}: {what_is_wrong(wrong)}; {remedy}") from None
+    conditions = line.condition.conditions()
+    misfit = _misfit(line, conditions)
+    if misfit:
+        raise InvalidInput(f"{where}: {misfit}; {remedy}")
+    return ImportedRun(
+        str(line.run), label or line.condition.group, conditions, record[CONDITION], line.pool, line.demanded,
+        line.granted, line.utterances, line.limit,
+    )  # fmt: skip
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first complaint of a validation, in words: where, and what is the matter."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"has no `{where}`" if first["type"] == "missing" else f"`{where}`: {first['msg']}"
+
+
+def _misfit(line: RunLine, conditions: Conditions) -> str | None:
+    """Where a line contradicts itself; None if nowhere."""
+    played = len(line.pool)
+    columns = (line.granted, line.demanded, line.utterances, line.limit)
+    if any(len(column) != played for column in columns) or not 1 <= played <= conditions.months:
+        return f"its columns don't all have the same number of months, from 1 to {conditions.months}"
+    for month, (before, after) in enumerate(line.pool):
+        present = conditions.membership.present(month)
+        if not len(line.granted[month]) == len(line.demanded[month]) == present:
+            return f"month {month + 1} doesn't have a row of {present} agents"
+        if before - after != sum(line.granted[month]):
+            return f"in month {month + 1} the stock falls from {before} to {after}, not by what was granted"
+        goes_on = month + 1 < played
+        if (after < conditions.collapse_below and goes_on) or (
+            after >= conditions.collapse_below and not goes_on and played < conditions.months
+        ):
+            return f"it goes on after its collapse, or ends before it, in month {month + 1}"
+    return None

@@ -12,7 +12,8 @@ import numpy as np
 from shared.jobs.catalog.govsim import SimulateParams
 from shared.jobs.context import JobContext
 from workers.govsim.hosts import HostPool
-from workers.govsim.logs import Defaults, ImportedRun, read_runs
+from workers.govsim.imported import ImportedRun
+from workers.govsim.logs import Defaults, read_runs
 from workers.govsim.records import describe, lines
 from workers.govsim.society import conditions_of, simulate_runs
 from workers.govsim.tally import Tally

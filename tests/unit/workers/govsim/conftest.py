@@ -26,7 +26,7 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def real_runs(real_data):
-    return [json.loads(line) for line in (real_data / "runs.jsonl").open()]
+    return [json.loads(line) for line in (real_data / "runs.jsonl").read_text().splitlines()]
 
 
 def play(hosts=1, first=0, **params):

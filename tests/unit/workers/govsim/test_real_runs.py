@@ -22,7 +22,7 @@ def analysed(real_data, folder, **params):
 @pytest.fixture(scope="module")
 def plain(real_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
-    return analysed(real_data, folder), [json.loads(line) for line in (folder / "runs.jsonl").open()]
+    return analysed(real_data, folder), [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_every_group_has_the_expected_statistics(plain, expected):
     for name, wanted in expected["groups"].items():
         group = groups[name]
         assert group.runs == wanted["runs"]
-        assert group.survival_rate.mean == wanted["survival_rate"]
+        assert group.survival_rate.mean == pytest.approx(wanted["survival_rate"], abs=1e-6)
         for theirs, field in ours.items():
             statistic = getattr(group, field)
             # theirs were computed from run values rounded to six decimals; the interval multiplies that by up to 12.7
@@ -102,7 +102,7 @@ def test_failure_rates_count_empty_replies_and_those_without_a_marker(judged):
     rates = {run.run: run.parse_failure_rate for run in judged.runs}
     actions = {run.run: sum(map(len, run.granted)) for run in judged.runs}
     failures = sum(round(rate * actions[run]) for run, rate in rates.items())
-    assert failures == 60 + 54 + 7 + 1  # no text, no marker, marker with nothing, and one with words for a number
+    assert failures == 60 + 54 + 7  # no text, no marker, no number after the marker
     assert {run for run, rate in rates.items() if rate > 0.2} == {
         "vivid-galaxy-17", "dainty-dawn-131", "electric-aardvark-162", "pleasant-firefly-143", "still-sound-25",
     }  # fmt: skip
@@ -113,13 +113,18 @@ def test_the_bound_of_invalid_runs_can_be_set(real_data, tmp_path):
     assert not any(run.invalid for run in result.runs)
 
 
+def replay(demands, folder):
+    ctx = LocalContext(folder)
+    policies = [{"type": "replay", "demands": list(own)} for own in demands]
+    result = simulate(SimulateParams(policies=policies, runs=1), ctx)
+    ctx.close()
+    return result
+
+
 def test_replaying_the_demands_gives_the_trajectory_up_to_the_first_lottery(plain, tmp_path):
     replayed = whole = 0
     for run in plain[0].runs:
-        demands = list(zip(*run.demanded, strict=True))
-        policies = [{"type": "replay", "demands": list(own)} for own in demands]
-        result = simulate(SimulateParams(policies=policies, runs=1), LocalContext(tmp_path / run.run))
-        (again,) = result.runs
+        (again,) = replay(zip(*run.demanded, strict=True), tmp_path / run.run).runs
         certain = [sum(wanted) <= before for wanted, (before, _) in zip(run.demanded, run.pool, strict=True)]
         months = certain.index(False) if False in certain else len(certain)
         assert again.granted[:months] == run.granted[:months]
@@ -127,7 +132,7 @@ def test_replaying_the_demands_gives_the_trajectory_up_to_the_first_lottery(plai
         assert again.demanded == run.demanded
         whole += months == len(run.pool)
         replayed += 1
-    assert (replayed, whole) == (36, 15)
+    assert (replayed, whole) == (36, 19)
 
 
 def test_what_real_logs_show_holds_for_every_month(plain):
