@@ -19,6 +19,11 @@ def simulate(params: SimulateParams, ctx: JobContext) -> SimulateResult:
     simulation = Simulation(params, ctx)
     with ctx.timed("simulate"), open_hosts(ctx, params) as hosts:
         simulation.run(hosts)
+    return conclude(simulation, params, ctx)
+
+
+def conclude(simulation: Simulation, params: SimulateParams, ctx: JobContext) -> SimulateResult:
+    """Figures, tables and the result of runs that are all made."""
     tally, journal = simulation.tally, Path(ctx.journal(RUNS).path)
     condition = Condition(describe(params)["group"], tally, params.communication, params.capacity)
     with ctx.timed("write"):

@@ -1,13 +1,6 @@
 """Agent hosts: addressable agents, memory, and a Ray cluster that changes nothing."""
 
 import importlib.util
-import os
-import secrets
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +10,7 @@ from shared.jobs.catalog.govsim import SimulateParams
 from shared.jobs.errors import Retryable
 from shared.jobs.local import LocalContext
 from shared.settings import Settings
+from tests.ray_head import ray_head
 from workers.govsim.hosts import AgentHost, HarvestCall, local_hosts, open_hosts, seats_of
 from workers.govsim.jobs import simulate
 from workers.govsim.society import simulate_runs
@@ -105,38 +99,11 @@ def test_zero_hosts_keep_the_agents_in_the_worker(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ray_head():
-    """A Ray head of our own, with token authentication as the embedded cluster has it."""
-    if importlib.util.find_spec("ray") is None:  # not imported yet: Ray reads its authentication mode at import
+def ray_address():
+    if importlib.util.find_spec("ray") is None:  # not imported: a head must be entered before
         pytest.skip("Ray is not installed")
-    folder = Path(tempfile.mkdtemp(prefix="tf-", dir="/tmp"))  # short: socket paths have a limit
-    port = 20_000 + os.getpid() % 10_000
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    ray = Path(sys.executable).parent / "ray"
-    out = (folder / "out").open("wb")
-    head = subprocess.Popen(
-        [ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={folder}",
-         "--num-cpus=1", "--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats"],
-        env={**os.environ, **token}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    out.close()
-    old = {name: os.environ.get(name) for name in token}
-    os.environ.update(token)
-    _wait_for("Ray runtime started", folder / "out", head)
-    yield f"127.0.0.1:{port}"
-    head.terminate()
-    head.wait(30)
-    for name, value in old.items():
-        os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for(text, path, process):
-    deadline = time.monotonic() + 90
-    while text not in path.read_text():
-        assert process.poll() is None, path.read_text()
-        assert time.monotonic() < deadline, path.read_text()
-        time.sleep(0.2)
+    with ray_head() as address:
+        yield address
 
 
 def results_of(folder, ctx_type, **params):
@@ -149,27 +116,27 @@ def results_of(folder, ctx_type, **params):
 
 
 @pytest.mark.parametrize("order", ["concurrent", "sequential"])
-def test_one_host_three_hosts_and_no_cluster_give_the_same_bytes(ray_head, tmp_path, monkeypatch, order):
-    monkeypatch.setenv("TENFOLD_RAY_ADDRESS", ray_head)
+def test_one_host_three_hosts_and_no_cluster_give_the_same_bytes(ray_address, tmp_path, monkeypatch, order):
+    monkeypatch.setenv("TENFOLD_RAY_ADDRESS", ray_address)
     expected = results_of(tmp_path / "local", LocalContext, **SOCIETY, order=order)
     for hosts in ("1", "3"):
         monkeypatch.setenv("TENFOLD_RAY_HOSTS", hosts)
         assert results_of(tmp_path / hosts, ClusterContext, **SOCIETY, order=order) == expected
 
 
-def test_hosts_are_gone_when_the_job_ends(ray_head, tmp_path):
+def test_hosts_are_gone_when_the_job_ends(ray_address, tmp_path):
     import ray
 
-    with open_hosts(ClusterContext(tmp_path), SimulateParams(), Settings(ray_address=ray_head, ray_hosts=2)) as pool:
+    with open_hosts(ClusterContext(tmp_path), SimulateParams(), Settings(ray_address=ray_address, ray_hosts=2)) as pool:
         assert pool.harvest(call(0, [100], [10])).tolist() == [[10] * 5]
         assert ray.is_initialized()
     assert not ray.is_initialized()
 
 
-def test_a_lost_host_is_retryable(ray_head, tmp_path):
+def test_a_lost_host_is_retryable(ray_address, tmp_path):
     import ray
 
-    settings = Settings(ray_address=ray_head, ray_hosts=2)
+    settings = Settings(ray_address=ray_address, ray_hosts=2)
     with pytest.raises(Retryable, match="agent host"), open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool:
         ray.kill(pool._handles[1]._actor)
         pool.harvest(call(0, [100], [10]))
