@@ -64,6 +64,9 @@ class Journal:
 class JobContext(ABC):
     """The one thing a method is given beside its Params."""
 
+    local: bool = False
+    """Whether the method runs by itself, with no cluster around it."""
+
     def __init__(self, work_dir: Path) -> None:
         self.work_dir = work_dir
         """A scratch folder of this attempt; gone afterwards."""
