@@ -22,7 +22,9 @@ def ray_head(cpus: int = 1) -> Iterator[str]:
     os.environ.update(token)
     port = _free_port()
     with (folder / "out").open("wb") as out:
-        head = subprocess.Popen(_command(port, folder, cpus), stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        head = subprocess.Popen(
+            _command(port, folder, cpus), stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         _wait_until_started(head, folder / "out")
         yield f"127.0.0.1:{port}"

@@ -137,20 +137,26 @@ class _SocketConnection(HTTPConnection):
 
 
 class _SocketTransport(xmlrpc.client.Transport):
+    _connection: tuple[Any, HTTPConnection | None]
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        self._connection = None, None
 
     def make_connection(self, host: Any) -> HTTPConnection:
-        return _SocketConnection(self.path)
+        """One connection, kept where `close` finds it."""
+        connection = self._connection[1] or _SocketConnection(self.path)
+        self._connection = host, connection
+        return connection
 
 
 class Supervisor:
     """The running supervisord of one cluster. Its calls raise OSError when there is none."""
 
     def __init__(self, layout: Layout) -> None:
-        transport = _SocketTransport(layout.supervisor_socket)
-        self._rpc: Any = xmlrpc.client.ServerProxy("http://localhost/RPC2", transport).supervisor
+        self._transport = _SocketTransport(layout.supervisor_socket)
+        self._rpc: Any = xmlrpc.client.ServerProxy("http://localhost/RPC2", self._transport).supervisor
 
     def pid(self) -> int | None:
         """Its process id; None when none answers."""
@@ -164,6 +170,13 @@ class Supervisor:
             ProcessState(info["name"], info["group"], info["statename"], info["pid"], info["description"])
             for info in self._rpc.getAllProcessInfo()
         ]
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Any call of its interface, with the connection closed afterwards."""
+        try:
+            return getattr(self._rpc, method)(*arguments)
+        finally:
+            self._transport.close()
 
     def start_process(self, state: ProcessState) -> None:
         """Start one that doesn't run; being started already is fine."""

@@ -149,7 +149,9 @@ def _rows_of(policy: str, address: str, quick: bool) -> list[dict[str, Any]]:
     }
     rates = _interleaved(contenders, rounds=3 if quick else 7)
     goals = {"vectorised in process": GOALS[policy], "whole job through 2 Ray hosts, logs written": 1.0}
-    return [_row(f"{policy}: {name}", rates[name], rates["mesa"], goals.get(name)) for name in contenders if name != "mesa"]
+    return [
+        _row(f"{policy}: {name}", rates[name], rates["mesa"], goals.get(name)) for name in contenders if name != "mesa"
+    ]
 
 
 def _interleaved(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:

@@ -137,7 +137,10 @@ def test_a_lost_host_is_retryable(ray_address, tmp_path):
     import ray
 
     settings = Settings(ray_address=ray_address, ray_hosts=2)
-    with pytest.raises(Retryable, match="agent host"), open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool:
+    with (
+        pytest.raises(Retryable, match="agent host"),
+        open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool,
+    ):
         ray.kill(pool._handles[1]._actor)
         pool.harvest(call(0, [100], [10]))
     assert not ray.is_initialized()
