@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from services.local import health, ports, processes
+from services.local import health, ports, processes, redis_server
 from services.local.errors import CannotStart
 from services.local.layout import Layout
 from services.local.programs import Program, programs
@@ -53,6 +53,8 @@ class Cluster:
     def up(self) -> None:
         """Return once the gateway answers /readyz. Raises CannotStart."""
         self.layout.prepare()
+        if self.settings.redis_url:
+            redis_server.check_reachable(self.settings.redis_url)
         with self._alone():
             if self.is_supervised():
                 self._mend()

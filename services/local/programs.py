@@ -48,6 +48,11 @@ def programs(settings: Settings, layout: Layout, *, redteam: bool) -> list[Progr
     return [*found, _flower(settings), *_console(settings)]
 
 
+def address(host: str, port: int) -> str:
+    """As it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _redis(settings: Settings, layout: Layout) -> Program:
     port = settings.ports.redis
     server = redis_server.find(layout.redis)
@@ -58,7 +63,7 @@ def _redis(settings: Settings, layout: Layout) -> Program:
 def _gateway(settings: Settings, redteam: bool) -> Program:
     port = settings.ports.gateway
     command = [
-        sys.executable, "-m", "gunicorn", "--bind", f"{settings.host}:{port}",
+        sys.executable, "-m", "gunicorn", "--bind", address(settings.host, port),
         "--worker-class", "gthread", "--workers", str(GATEWAY_PROCESSES), "--threads", str(GATEWAY_THREADS),
         # Open streams would hold a stopping process for as long as it is allowed to take.
         "--graceful-timeout", "3", "--timeout", "120", "--no-control-socket",

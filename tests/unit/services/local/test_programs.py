@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from services.local.programs import programs
+from services.local.programs import address, programs
 from shared.jobs.catalog import pools
 from shared.settings import Settings
 
@@ -58,3 +58,11 @@ def test_a_redis_and_a_ray_that_run_elsewhere_are_not_started(settings, layout):
 def test_only_the_gateway_is_told_of_redteam(settings, layout, redteam):
     told = {p.name for p in programs(settings, layout, redteam=redteam) if "TENFOLD_REDTEAM" in p.environment}
     assert told == ({"gateway"} if redteam else set())
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [pytest.param("127.0.0.1", "127.0.0.1:80", id="IPv4"), pytest.param("::1", "[::1]:80", id="IPv6")],
+)
+def test_an_address_stands_as_in_a_url(host, expected):
+    assert address(host, 80) == expected
