@@ -1,15 +1,15 @@
 """The Celery app every process shares, and the message that a submit script pushes.
 
-Celery delivers; it is not the record. So: early acks, no results, no prefetch, JSON only. A pool is a queue of three Redis
-lists, one per priority (`gpu` high, `gpu:3` normal, `gpu:6` low). The message of a job carries its id, attempt and publish
-number in headers only, so the scripts of the store can fill them in without touching JSON.
+Celery delivers; it is not the record. So: early acks, no results, no prefetch, JSON only. A pool is a queue of three
+Redis lists, one per priority (`gpu` high, `gpu:3` normal, `gpu:6` low). The message of a job carries its id, attempt
+and publish number in headers only, so the scripts of the store can fill them in without touching JSON.
 """
 
 from functools import lru_cache
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 from kombu.utils.json import dumps
 
 from shared.jobs.catalog import catalog, pools

@@ -84,8 +84,8 @@ class Settings(BaseSettings):
     """A folder with one file per secret, read by workers only."""
     ray_address: str | None = None
     """The Ray cluster that `sim` workers attach to; unset: the embedded head."""
-    ray_hosts: int = Field(2, ge=1, le=256)
-    """Ray host actors per simulation job; never changes a result."""
+    ray_hosts: int = Field(2, ge=0, le=256)
+    """Ray host actors per simulation job; never changes a result. 0: agents live in the worker, without Ray."""
 
     url: str | None = None
     """The gateway that the client and the command line talk to."""

@@ -1,5 +1,6 @@
 """`python -m workers worker --pool POOL` serves a pool; `python -m workers run KIND …` runs one job in this process."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +19,20 @@ def worker(
     from workers.app import run_worker
 
     run_worker(pool, slots, Settings())
+
+
+@cli.command()
+def run(
+    kind: str,
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="key=value; dots go deeper.")] = None,
+    params: Annotated[Path | None, typer.Option(help="A JSON file of params.")] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="reference=path of an input.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where artifacts go.")] = Path("out"),
+) -> None:
+    """Run one job here, with no cluster; running it again after a kill resumes it."""
+    from workers.local_run import run_here
+
+    raise typer.Exit(run_here(kind, params, param or [], inputs or [], out))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 
 from shared.broker import make_app
 from shared.jobs.store import JobStore
@@ -24,10 +24,20 @@ def _child_started(**_: Any) -> None:
     open_child()
 
 
+class ChildWatch(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Looks for dead children twice a second; Celery's own timer does so every five seconds."""
+
+    requires = frozenset({"celery.worker.components:Timer", "celery.worker.components:Pool"})
+
+    def start(self, parent: Any) -> None:
+        parent.timer.call_repeatedly(0.5, parent.pool.maintain_pool)
+
+
 def make_worker_app(settings: Settings) -> Celery:
     """The app with every kind's task in it."""
     app = make_app(settings.redis)
     app.conf.update(include=["workers.app", "workers.runtime.tasks"])
+    app.steps["worker"].add(ChildWatch)
     return app
 
 

@@ -1,9 +1,9 @@
 """Reconcile, every second, by compare-and-set scripts only: whatever two reconcilers both try happens once.
 
 Returned: expired leases; retried jobs whose time has come; queued jobs whose message is gone. Written: `committed.json`
-where a worker died before it. Cleared: superseded prefixes, files of deleted jobs, old uploads, records past their days.
-Nothing is expired until Redis has been up, and this loop connected to it, for one lease TTL: after an outage the workers
-renew first.
+where a worker died before it. Cleared: superseded prefixes, files of deleted jobs, old uploads, records past their
+days. Nothing is expired until Redis has been up, and this loop connected to it, for one lease TTL: after an outage
+the workers renew first.
 """
 
 import threading

@@ -1,7 +1,8 @@
 """What a method sees of the cluster: `JobContext`.
 
-A method reports progress, metrics and log lines, writes artifacts, saves checkpoints and asks whether to go on. It never
-sees Redis, Celery or HTTP. `LocalContext` (module `local`) is the same thing over a folder, with no cluster at all.
+A method reports progress, metrics and log lines, writes artifacts, saves checkpoints and asks whether to go on. It
+never sees Redis, Celery or HTTP. `LocalContext` (module `local`) is the same thing over a folder, with no cluster at
+all.
 
 Kill anywhere, same answer: whatever a method needs to go on goes into `checkpoint`; files that grow (`journal`, the
 metric curves) are part of the checkpoint, so a resumed job has no gap and no repeat in them.
@@ -62,6 +63,9 @@ class Journal:
 
 class JobContext(ABC):
     """The one thing a method is given beside its Params."""
+
+    local: bool = False
+    """Whether the method runs by itself, with no cluster around it."""
 
     def __init__(self, work_dir: Path) -> None:
         self.work_dir = work_dir

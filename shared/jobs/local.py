@@ -21,6 +21,8 @@ from shared.jobs.references import Ref
 class LocalContext(JobContext):
     """Files for everything. `inputs` maps references to local paths; `say` gets each event (default: nothing)."""
 
+    local = True
+
     def __init__(
         self,
         folder: str | Path,

@@ -1,4 +1,7 @@
-"""A job's record as the store keeps it. Params, result, artifacts and the like stay the JSON text they were written as."""
+"""A job's record as the store keeps it.
+
+Params, result, artifacts and the like stay the JSON text they were written as.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,14 +60,9 @@ class JobRecord:
     result: str | None  # JSON object
     error: JobError | None
     artifacts: str  # JSON list of {name, media_type, bytes, sha256}
-    prefix: str | None  # of the committed files, "<attempt>-<claim>"
+    prefix: str | None  # of the newest claim's files, "<attempt>-<claim>"; the committed ones once it succeeded
     checkpoint: str | None  # JSON, written and read by the runtime
     timings: str | None  # JSON object, seconds by name
-
-    @property
-    def files(self) -> str | None:
-        """The folder of the newest claim's files, under the job's own."""
-        return self.prefix or (f"{self.attempt}-{self.claim}" if self.claim else None)
 
     @classmethod
     def from_hash(cls, fields: dict[str, str]) -> "JobRecord":

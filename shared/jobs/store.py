@@ -150,7 +150,10 @@ class JobStore:
     # Submitting ---------------------------------------------------------------------------------------------------
 
     def submit(self, new: NewJob, by: Submission) -> Submitted:
-        """Record, indexes, idempotency key and message in one step. Raises QuotaExceeded, UnknownReference, BadRequest."""
+        """Record, indexes, idempotency key and message in one step.
+
+        Raises QuotaExceeded, UnknownReference, BadRequest.
+        """
         answer = self._run("submit", *self._submission(by), *_templates([new]), "0", 1, *_encode(new))
         return self._submitted(answer)
 
@@ -336,6 +339,15 @@ class JobStore:
     def request_hand_back(self, worker: str) -> list[str]:
         """Ask the jobs that a stopping worker holds to hand themselves back."""
         return list(self._run("request_hand_back", worker))
+
+    # Event streams over HTTP --------------------------------------------------------------------------------------
+
+    def hold_stream(self, caller: str, stream: str, cap: int, for_s: float) -> bool:
+        """One open event stream of this caller, kept for a while; False when the caller has `cap` already."""
+        return bool(self._run("stream_slot", caller, stream, cap, int(for_s * 1000)))
+
+    def release_stream(self, caller: str, stream: str) -> None:
+        self.redis.zrem(f"{PREFIX}streams:{caller}", stream)
 
     # What the reconciler does -------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """One delivery of a job: claim, run, commit. The broker may deliver twice; the outcome happens once.
 
-The order of a commit: artifacts, `log.txt`, `manifest.json` in the claim's prefix; one fenced script that publishes state,
-result, artifact list and the prefix; then `committed.json`. A prefix that no record points to is rubbish.
+The order of a commit: artifacts, `log.txt`, `manifest.json` in the claim's prefix; one fenced script that publishes
+state, result, artifact list and the prefix; then `committed.json`. A prefix that no record points to is rubbish.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""`manifest.json`: what made a result. Nothing in it depends on clock, host or attempt, so equal jobs have equal ones."""
+"""`manifest.json`:
+
+what made a result. Nothing in it depends on clock, host or attempt, so equal jobs have equal ones.
+"""
 
 import platform
 import sys

@@ -1,7 +1,7 @@
 """One Celery task per kind, all with the same body: `deliver`.
 
-Flower tells the truth: a failed job's task raises after the commit, a cancelled one shows REVOKED, a dropped duplicate is
-ignored.
+Flower tells the truth: a failed job's task raises after the commit, a cancelled one shows REVOKED, a dropped
+duplicate is ignored.
 """
 
 from typing import Any

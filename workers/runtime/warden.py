@@ -4,6 +4,7 @@ It keeps the worker in the list of those alive, touches the liveness file, kills
 cancelled, timed out nor handed back in its time, and returns the jobs of children that died.
 """
 
+import shutil
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ class Warden:
         self._workers = WorkerList(store)
         self._lost: deque[tuple[str, int]] = deque()
         self._stopping_since: float | None = None
+        self._work = settings.data.resolve() / "work"
         self._alive_file = settings.data.resolve() / "run" / f"{name}.alive"
         self._thread = threading.Thread(target=self._watch, name="warden", daemon=True)
 
@@ -90,6 +92,8 @@ class Warden:
 
     def _return(self, record: JobRecord) -> None:
         self._kill(record)
+        for folder in self._work.glob(f"{record.id}-{record.attempt}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
         state = self.store.lose(record.id, record.attempt)
         log.warning("returned a lost job", job_id=record.id, attempt=record.attempt, state=str(state))
 

@@ -1,4 +1,5 @@
-"""Every kind this process knows: one module per method beside this file, and packages with the entry point `tenfold.kinds`.
+"""Every kind this process knows: one module per method beside this file, and packages with the entry point
+`tenfold.kinds`.
 
 Adding a method is adding a module here with a `KINDS` list; nothing else registers it.
 """

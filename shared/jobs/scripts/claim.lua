@@ -3,7 +3,8 @@
 local id, attempt, claim, worker, pid, ttl_ms, threads = take(), take(), take(), take(), take(), take_number(), take()
 if get(id, 'state') ~= 'queued' or number(id, 'attempt') + 1 ~= tonumber(attempt) then return false end
 leave(id)
-set(id, 'attempt', attempt, 'claim', claim, 'worker', worker, 'pid', pid, 'claimed_ms', NOW, 'artifacts', '[]')
+set(id, 'attempt', attempt, 'claim', claim, 'worker', worker, 'pid', pid, 'claimed_ms', NOW, 'artifacts', '[]',
+  'prefix', attempt .. '-' .. claim)
 redis.call('HSETNX', job(id), 'started_ms', NOW)
 redis.call('HSETNX', job(id), 'threads', threads)  -- the first claim fixes it: sums depend on the number of threads
 local timeout_ms = number(id, 'timeout_ms')

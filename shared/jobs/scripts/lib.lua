@@ -152,6 +152,7 @@ finish = function(id, state, error_type, error_message, error_retryable)
   redis.call('SADD', P .. 'uncommitted', id)
   if state == 'succeeded' then redis.call('SADD', P .. 'untidy', id) end
   redis.call('EXPIRE', P .. 'events:' .. id, STREAM_AFTER_END_S)
+  redis.call('EXPIRE', P .. 'log:' .. id, STREAM_AFTER_END_S)
   redis.call('HINCRBY', P .. 'counters', 'finished|' .. get(id, 'kind') .. '|' .. state .. '|' .. (error_type or ''), 1)
   redis.call('HINCRBY', P .. 'counters', 'ran_ms|' .. get(id, 'kind'), number(id, 'ran_ms'))
   release_dependants(id, state)

@@ -16,6 +16,7 @@ set(id, 'losses', 0, 'ran_ms', 0, 'template', digest, 'list', list)
 redis.call('ZREM', P .. 'finished', id)
 redis.call('SREM', P .. 'uncommitted', id)
 redis.call('PERSIST', P .. 'events:' .. id)
+redis.call('PERSIST', P .. 'log:' .. id)
 for _, other in ipairs(unfinished) do
   redis.call('SADD', P .. 'waiting:' .. id, other)
   redis.call('SADD', P .. 'dependants:' .. other, id)

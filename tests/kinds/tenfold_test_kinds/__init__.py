@@ -1,4 +1,7 @@
-"""Kinds in a package of their own, in a pool of their own: the proof that outside methods need no change to the tree."""
+"""Kinds in a package of their own, in a pool of their own:
+
+the proof that outside methods need no change to the tree.
+"""
 
 from typing import Literal
 

@@ -34,7 +34,12 @@ def noop(params: NoopParams, ctx: JobContext) -> NoopResult:
 def walk(params: WalkParams, ctx: JobContext) -> WalkResult:
     """Steps of a Gaussian walk; the whole generator state is in the checkpoint."""
     rng = np.random.Generator(np.random.PCG64(params.seed))
-    state: dict[str, Any] = {"step": 0, "position": _start(params, ctx), "farthest": 0.0, "rng": rng.bit_generator.state}
+    state: dict[str, Any] = {
+        "step": 0,
+        "position": _start(params, ctx),
+        "farthest": 0.0,
+        "rng": rng.bit_generator.state,
+    }
     if restored := ctx.restored():
         state = restored.state
     rng.bit_generator.state = state["rng"]
@@ -136,6 +141,3 @@ def _die_around_the_commit(ctx: JobContext, when: str) -> None:
 def _kill_myself() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("killed")
-
-
-

@@ -1,0 +1,1 @@
+"""The thin HTTP gateway: authenticate, validate, submit, report. No torch, no ray, no method code."""

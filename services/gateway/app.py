@@ -1,0 +1,93 @@
+"""`create_app()`: the Flask application, for gunicorn (`services.gateway.app:create_app()`)."""
+
+import re
+import secrets
+
+import structlog
+from flask import Flask, Response, g, request
+
+from services.gateway import (
+    admin,
+    artifacts,
+    auth,
+    events,
+    files,
+    health,
+    jobs,
+    kinds,
+    openapi,
+    problems,
+    queues,
+    sweeps,
+)
+from services.gateway.operations import Routes
+from services.gateway.state import Gateway
+from services.gateway.tail import Tail
+from shared.artifacts import ArtifactStore
+from shared.broker import Messages, make_app
+from shared.jobs.files import UploadedFiles
+from shared.jobs.store import JobStore
+from shared.settings import Settings
+
+RESOURCES: tuple[Routes, ...] = (
+    kinds.routes,
+    jobs.routes,
+    events.routes,
+    artifacts.routes,
+    files.routes,
+    sweeps.routes,
+    queues.routes,
+    admin.routes,
+    health.routes,
+    openapi.routes,
+)
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The gateway over the environment's settings. Connects at the first request, so after any fork."""
+    settings = settings or Settings()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    app = Flask("tenfold", static_folder=None)
+    store, store_of_files = JobStore.connect(settings.redis), ArtifactStore(settings.artifact_root)
+    app.extensions["tenfold"] = Gateway(
+        settings=settings,
+        store=store,
+        artifacts=store_of_files,
+        files=UploadedFiles(store, store_of_files),
+        messages=Messages(make_app(settings.redis)),
+        tail=Tail(store),
+    )
+    problems.install(app)
+    app.before_request(_begin)
+    health.measure_requests(app)
+    app.after_request(_name_request)
+    open_paths = {operation.path for operation in openapi.all_operations() if operation.is_open}
+    app.before_request(lambda: _admit(open_paths))
+    for resource in RESOURCES:
+        resource.install(app)
+    return app
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if REQUEST_ID.match(given) else secrets.token_hex(8)
+
+
+def _admit(open_paths: set[str]) -> None:
+    """Host and origin for every call; a caller for every call but the open ones."""
+    auth.check_origin()
+    if request.path not in open_paths:
+        auth.authenticate()
+
+
+def _name_request(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    return response

@@ -1,0 +1,142 @@
+"""`/healthz`, `/readyz`, `/metrics`: for machines that watch. They need no token.
+
+Metrics tell the cluster's truth, read from Redis at each scrape; request metrics are summed over the gateway's
+processes.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+
+import redis
+from flask import Flask, Response, g, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from services.gateway.operations import Answer, Operation, Routes, answer_json
+from services.gateway.problems import Problem
+from services.gateway.state import Gateway, gateway
+from services.gateway.views import HealthView
+from shared.jobs.catalog import pools
+from shared.jobs.store import PREFIX
+from shared.jobs.workers import WorkerList
+
+routes = Routes()
+REQUESTS = Counter("tenfold_http_requests", "HTTP requests", ["method", "route", "status"])
+LATENCY = Histogram(
+    "tenfold_http_request_seconds",
+    "HTTP request latency",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+)
+
+
+@routes.add(Operation("GET", "/healthz", "health", "Is the process alive?", {200: Answer(HealthView)}, is_open=True))
+def healthz() -> Response:
+    return answer_json({"status": "ok"})
+
+
+@routes.add(
+    Operation(
+        "GET",
+        "/readyz",
+        "health",
+        "Do Redis and the artifact store answer?",
+        {200: Answer(HealthView)},
+        (),
+        (503,),
+        is_open=True,
+    )
+)
+def readyz() -> Response:
+    try:
+        gateway().store.redis.ping()
+    except redis.RedisError as error:
+        raise Problem("unavailable", f"Redis does not answer: {type(error).__name__}") from None
+    try:
+        gateway().artifacts.check()
+    except Exception as error:  # whatever a file system may raise
+        raise Problem("unavailable", f"the artifact store does not answer: {type(error).__name__}: {error}") from None
+    return answer_json({"status": "ok"})
+
+
+@routes.add(
+    Operation(
+        "GET",
+        "/metrics",
+        "health",
+        "Prometheus metrics",
+        {200: Answer(None, "Text", ("text/plain",))},
+        (),
+        (503,),
+        is_open=True,
+    )
+)
+def metrics() -> Response:
+    registry = CollectorRegistry()
+    registry.register(ClusterTruth(gateway()))
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        MultiProcessCollector(registry)
+    else:
+        registry.register(REQUESTS)
+        registry.register(LATENCY)
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def measure_requests(app: Flask) -> None:
+    """Count and time every request by its route."""
+
+    def started() -> None:
+        g.started = time.perf_counter()
+
+    def finished(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        REQUESTS.labels(request.method, route, str(response.status_code)).inc()
+        if not response.is_streamed:
+            LATENCY.labels(request.method, route).observe(time.perf_counter() - g.get("started", time.perf_counter()))
+        return response
+
+    app.before_request(started)
+    app.after_request(finished)
+
+
+class ClusterTruth(Collector):
+    """What the records say at this moment."""
+
+    def __init__(self, parts: Gateway) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._pools()
+        yield from self._counters()
+        waiting = self._parts.store.redis.zcard(f"{PREFIX}ix:state:blocked")
+        yield GaugeMetricFamily("tenfold_jobs_blocked", "Jobs that wait for another job", value=waiting)
+
+    def _pools(self) -> Iterator[Metric]:
+        names = ("waiting", "running", "slots", "workers", "oldest_wait_s")
+        families = {
+            name: GaugeMetricFamily(f"tenfold_pool_{name}", f"{name} by pool", labels=["pool"]) for name in names
+        }
+        workers = WorkerList(self._parts.store)
+        for pool in pools():
+            status = workers.status(pool)
+            for name in names:
+                families[name].add_metric([pool], getattr(status, name))
+        yield from families.values()
+
+    def _counters(self) -> Iterator[Metric]:
+        ended = CounterMetricFamily("tenfold_jobs_ended", "Jobs by outcome", labels=["kind", "state", "error_type"])
+        by_kind = {
+            "claims": CounterMetricFamily("tenfold_job_claims", "Attempts started", labels=["kind"]),
+            "lost": CounterMetricFamily("tenfold_job_losses", "Workers lost while running", labels=["kind"]),
+            "ran_ms": CounterMetricFamily("tenfold_job_running_seconds", "Running time of ended jobs", labels=["kind"]),
+        }
+        waited = CounterMetricFamily("tenfold_job_waiting_seconds", "Waiting time of claimed jobs", labels=["pool"])
+        for name, value in self._parts.store.redis.hgetall(f"{PREFIX}counters").items():
+            what, *labels = name.split("|")
+            seconds = float(value) / (1000 if what.endswith("_ms") else 1)
+            family = {"finished": ended, "waited_ms": waited, **by_kind}[what]
+            family.add_metric(labels, seconds)
+        yield from (ended, waited, *by_kind.values())

@@ -1,0 +1,128 @@
+"""From a body to a validated submission:
+
+the kind's own model validates, references are looked up, the message is built.
+"""
+
+import hashlib
+import json
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+
+from services.gateway.auth import caller, require
+from services.gateway.problems import field_errors
+from services.gateway.references import look_up
+from services.gateway.state import gateway
+from shared.broker import queue_key
+from shared.jobs.catalog import catalog
+from shared.jobs.errors import BadRequest, FieldError
+from shared.jobs.record import Priority
+from shared.jobs.redteam import Redteam
+from shared.jobs.spec import JobSpec, Params, Text
+from shared.jobs.store import NewJob, Submission
+from shared.jobs.tokens import Scope
+
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,63}$")]
+LabelValue = Annotated[Text, StringConstraints(max_length=63)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16, description="At most 16; listings filter by them.")]
+MAX_KEY = 255
+
+
+class Terms(BaseModel):
+    """What a submission says beside kind and params."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    """A name for people."""
+    labels: Labels = Field(default_factory=dict)
+    priority: Priority = Priority.NORMAL
+    max_attempts: int = Field(3, ge=1, le=100)
+    """Lost workers and retryable errors until the job fails."""
+    timeout_s: float | None = Field(None, ge=1, le=2_592_000)
+    """Running time summed over attempts."""
+
+
+class SubmitBody(Terms):
+    """A submission whose kind is not looked at yet."""
+
+    kind: str
+    params: Params
+
+
+@cache
+def submit_model(kind: str) -> type[SubmitBody]:
+    """The body model of one kind: what validates a submit and what OpenAPI shows."""
+    spec = catalog()[kind]
+    title = "Submit" + "".join(part.title() for part in kind.replace(".", "_").split("_"))
+    fields: dict[str, Any] = {"kind": (Literal[kind], ...), "params": (spec.params, ...)}
+    return create_model(title, __base__=SubmitBody, __doc__=spec.summary, **fields)
+
+
+def model_for(raw: dict[str, Any]) -> type[SubmitBody]:
+    """The body model that a raw body names. Raises BadRequest for an unknown kind."""
+    kind = raw.get("kind")
+    if not isinstance(kind, str) or kind not in catalog():
+        known = ", ".join(catalog())
+        raise BadRequest(
+            f"unknown kind {kind!r}" if kind is not None else "the kind is missing",
+            [FieldError(("body", "kind"), f"must be one of: {known}", "unknown_kind" if kind else "missing")],
+        )
+    return submit_model(kind)
+
+
+def new_job(body: SubmitBody, at: tuple[str | int, ...] = ("body", "params")) -> NewJob:
+    """A validated body as the store takes it. Raises BadRequest, UnknownReference, Problem 403."""
+    spec = catalog()[body.kind]
+    authorise(spec)
+    used = look_up(body.params, at)
+    return NewJob(
+        kind=spec.kind,
+        kind_version=spec.version,
+        pool=spec.pool,
+        params=body.params.model_dump_json(),
+        message=gateway().messages.template(spec, body.priority),
+        queue=queue_key(spec.pool, body.priority),
+        priority=body.priority,
+        name=body.name,
+        labels=body.labels,
+        max_attempts=body.max_attempts,
+        timeout_s=body.timeout_s,
+        awaited=used.awaited,
+        references=used.references,
+    )
+
+
+def authorise(spec: JobSpec) -> None:
+    """A kind may need a scope of its own; a red-team submission leaves an audit record."""
+    if spec.scope is not None:
+        require(Scope(spec.scope))
+
+
+def audit(spec: JobSpec, job_id: str) -> None:
+    """Note a submission of a kind that needs a scope of its own."""
+    if spec.scope is not None:
+        Redteam(gateway().store).record(caller().owner, "submit", f"{spec.kind} {job_id}")
+
+
+def submission(body: dict[str, Any]) -> Submission:
+    """Who submits, with the idempotency key of the request. Raises BadRequest for an odd key."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (1 <= len(key) <= MAX_KEY and key.isprintable()):
+        raise BadRequest(
+            f"Idempotency-Key must be 1 to {MAX_KEY} printable characters",
+            [FieldError(("header", "Idempotency-Key"), f"1 to {MAX_KEY} printable characters", "idempotency_key")],
+        )
+    canonical = json.dumps([request.path, body], sort_keys=True, ensure_ascii=True)
+    fingerprint = hashlib.sha256(canonical.encode()).hexdigest() if key else ""
+    return Submission(caller().owner, gateway().settings.max_unfinished, key, fingerprint)
+
+
+def validated_params(spec: JobSpec, params: dict[str, Any], at: tuple[str | int, ...]) -> Params:
+    """One combination of a sweep. Raises BadRequest."""
+    try:
+        return spec.params.model_validate_json(json.dumps(params), strict=True)
+    except ValidationError as error:
+        raise BadRequest("a combination of the sweep does not fit the schema", field_errors(error, at)) from None

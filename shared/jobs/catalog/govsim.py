@@ -1,0 +1,429 @@
+"""The kinds of GOVSIM, the governance of the commons simulation (arXiv 2404.16698).
+
+`govsim.simulate` runs many simulations of one condition; `govsim.analyse` reads run logs, ours or those of published
+societies, into the paper's metrics and figures. Defaults are the paper's and its code's.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from shared.jobs.references import Ref, Schemes
+from shared.jobs.spec import JobSpec, Params, Result, Seed, Text
+
+PERSONAS = ("John", "Kate", "Jack", "Emma", "Luke")  # the paper's five
+MAX_CAPACITY = 10**6
+MAX_DEMAND = 10**9  # what an agent may ask for; demands above the stock occur in real logs
+MAX_AGENTS, MAX_MONTHS, MAX_RUNS = 100, 1_000, 100_000
+NEWCOMER_MONTHS = 15  # T of the newcomer experiment
+
+Scenario = Literal["fishery", "pasture", "pollution"]
+Experiment = Literal["default", "universalization", "no_communication", "newcomer"]
+Units = Annotated[int, Field(ge=0, le=MAX_DEMAND)]
+
+
+class Policy(BaseModel):
+    """How a scripted agent names its demand w each month; thr is the month's sustainability threshold per agent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Threshold(Policy):
+    """Always takes the sustainable share: w = thr."""
+
+    type: Literal["threshold"] = "threshold"
+
+
+class Fixed(Policy):
+    """Always asks for the same: w = quantity."""
+
+    type: Literal["fixed"]
+    quantity: Units = Field(description="Units per month, whatever the stock; q.")
+
+
+class Greedy(Policy):
+    """Asks for everything it sees, w = R; with a factor k for w = floor(k · thr)."""
+
+    type: Literal["greedy"]
+    factor: float | None = Field(
+        None, ge=0, le=10**6, description="k, multiples of the threshold per agent; null: the whole stock."
+    )
+
+
+class Random(Policy):
+    """Asks for a whole number drawn uniformly from low..high, both included."""
+
+    type: Literal["random"]
+    low: Units = Field(description="Smallest demand, in `unit`s.")
+    high: Units = Field(description="Largest demand, in `unit`s; at least low.")
+    unit: Literal["resource", "threshold"] = Field(
+        "resource", description="What low and high count: units of the resource, or multiples of the month's thr."
+    )
+
+    @field_validator("high")
+    @classmethod
+    def _is_at_least_low(cls, high: int, info: ValidationInfo) -> int:
+        low = info.data.get("low")
+        if low is not None and high < low:
+            raise ValueError(f"high {high} is below low {low}; give high of at least {low}")
+        return high
+
+
+class TitForTat(Policy):
+    """Takes thr until somebody else was granted more than last month's thr; then w = the largest of those grants."""
+
+    type: Literal["tit_for_tat"]
+
+
+class Replay(Policy):
+    """Asks for what a log holds, month by month; after its end the last demand repeats."""
+
+    type: Literal["replay"]
+    demands: list[Units] = Field(
+        min_length=1, max_length=MAX_MONTHS, description="Units, one per month of the simulation; the last repeats."
+    )
+
+
+AnyPolicy = Annotated[
+    Threshold | Fixed | Greedy | Random | TitForTat | Replay, Field(discriminator="type", description=Policy.__doc__)
+]
+
+
+@dataclass(frozen=True)
+class OneOrEach:
+    """A list field that also takes one bare item."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        array = handler(schema)
+        return {"anyOf": [array["items"], array]}
+
+
+Policies = Annotated[
+    list[AnyPolicy],
+    Field(min_length=1, max_length=MAX_AGENTS),
+    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
+    OneOrEach(),
+]
+
+
+class SimulateParams(Params):
+    """One condition: a society, its commons, and how many independent runs of it to make."""
+
+    scenario: Scenario = Field("fishery", description="Words only: the three scenarios are the same mathematics.")
+    experiment: Experiment = Field(
+        "default",
+        description="The paper's condition. Left out, it follows from the flags universalization and communication.",
+    )
+    agents: int = Field(len(PERSONAS), ge=1, le=MAX_AGENTS, description="Agents, a newcomer included; n.")
+    names: list[Annotated[Text, Field(min_length=1, max_length=60)]] = Field(
+        list(PERSONAS), description="One name per agent. Left out: the paper's five, then Person 6, Person 7, …"
+    )
+    months: int = Field(12, ge=1, le=MAX_MONTHS, description="Planned months; T. Left out with a newcomer: 15.")
+    capacity: int = Field(100, ge=1, le=MAX_CAPACITY, description="Units the resource can hold; K.")
+    start: int = Field(100, ge=1, le=MAX_CAPACITY, description="Units at the start, R(0). Left out: the capacity.")
+    growth: int = Field(2, ge=1, le=100, description="What is left multiplies by this at month's end; g.")
+    collapse_below: int = Field(
+        5, ge=1, le=MAX_CAPACITY, description="The resource is lost when fewer units are left after a harvest; C."
+    )
+    allocation: Literal["stochastic", "proportional"] = Field(
+        "stochastic", description="How too large demands are granted: unit by unit by lot (the paper), or by share."
+    )
+    order: Literal["concurrent", "sequential"] = Field(
+        "concurrent", description="All demands at once (the paper), or one agent after another in a drawn order."
+    )
+    universalization: bool = Field(False, description="Agents are told what happens if everyone takes more than thr.")
+    communication: bool = Field(True, description="Report and group discussion after each harvest.")
+    report: Literal["moderator", "individual", "none"] = Field(
+        "moderator", description="Who reports the grants to the group; individual: each agent its own, fishery only."
+    )
+    newcomer_month: int = Field(
+        3, ge=1, le=MAX_MONTHS, description="Month (0-based) in which the last agent joins; experiment newcomer only."
+    )
+    threshold_agents: Literal["current", "official"] = Field(
+        "current",
+        description="Whom thr is shared among: the agents present, or as in the official code (the literal 10 in the "
+        "first month, then the starting number of agents for ever).",
+    )
+    max_conversation_steps: int = Field(
+        10, ge=2, le=1_000, description="Longest discussion of a month in utterances, the report included."
+    )
+    policies: Policies = Field([Threshold()], description="One policy for all agents, or a list with one per agent.")
+    runs: int = Field(5, ge=1, le=MAX_RUNS, description="Independent simulations.")
+    seed: Seed = 42
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_what_follows(cls, given: Any) -> Any:
+        """Defaults that depend on other fields, so that the stored Params say everything in full."""
+        if not isinstance(given, dict):
+            return given
+        params = {"experiment": _experiment_of(given), **given}
+        params.setdefault("universalization", params["experiment"] == "universalization")
+        params.setdefault("communication", params["experiment"] != "no_communication")
+        if params["experiment"] == "newcomer":
+            params.setdefault("months", NEWCOMER_MONTHS)
+        if isinstance(capacity := params.get("capacity"), int) and 1 <= capacity <= MAX_CAPACITY:
+            params.setdefault("start", capacity)
+        if isinstance(agents := params.get("agents"), int) and 1 <= agents <= MAX_AGENTS:
+            params.setdefault("names", default_names(agents))
+        return params
+
+    @field_validator("agents")
+    @classmethod
+    def _leave_somebody_for_the_newcomer_to_join(cls, agents: int, info: ValidationInfo) -> int:
+        if info.data.get("experiment") == "newcomer" and agents < 2:
+            raise ValueError("experiment newcomer needs at least 2 agents: the last one joins the others")
+        return agents
+
+    @field_validator("names")
+    @classmethod
+    def _name_each_agent_once(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        agents = info.data.get("agents")
+        if agents is not None and len(names) != agents:
+            raise ValueError(f"{len(names)} names for {agents} agents; give one per agent or leave names out")
+        if len(set(names)) < len(names):
+            raise ValueError("two agents have the same name; names tell agents apart in logs, so make each different")
+        return names
+
+    @field_validator("start")
+    @classmethod
+    def _fit_into_the_capacity(cls, start: int, info: ValidationInfo) -> int:
+        capacity = info.data.get("capacity")
+        if capacity is not None and start > capacity:
+            raise ValueError(f"start {start} is above capacity {capacity}; lower start or raise capacity")
+        return start
+
+    @field_validator("collapse_below")
+    @classmethod
+    def _start_alive(cls, collapse_below: int, info: ValidationInfo) -> int:
+        start = info.data.get("start")
+        if start is not None and collapse_below > start:
+            raise ValueError(
+                f"collapse_below {collapse_below} is above start {start}: the resource would be lost before the first "
+                f"month; give at most {start}"
+            )
+        return collapse_below
+
+    @field_validator("universalization", "communication")
+    @classmethod
+    def _agree_with_the_experiment(cls, flag: bool, info: ValidationInfo) -> bool:
+        name, experiment = str(info.field_name), info.data.get("experiment")
+        fixed = FIXED_FLAGS.get(str(experiment), {}).get(name, flag)
+        if flag != fixed:
+            raise ValueError(
+                f"{name} {str(flag).lower()} contradicts experiment {experiment}; leave {name} out or choose another "
+                "experiment"
+            )
+        return flag
+
+    @field_validator("report")
+    @classmethod
+    def _report_individually_in_the_fishery_only(cls, report: str, info: ValidationInfo) -> str:
+        if report == "individual" and info.data.get("scenario") not in (None, "fishery"):
+            raise ValueError("report individual exists in the fishery only; choose moderator or none")
+        return report
+
+    @field_validator("newcomer_month")
+    @classmethod
+    def _join_before_the_end(cls, newcomer_month: int, info: ValidationInfo) -> int:
+        months, experiment = info.data.get("months"), info.data.get("experiment")
+        if experiment == "newcomer" and months is not None and newcomer_month >= months:
+            raise ValueError(
+                f"newcomer_month {newcomer_month} is after the last month; with {months} months give 1 to {months - 1}"
+            )
+        if experiment not in (None, "newcomer") and newcomer_month != 3:
+            raise ValueError(
+                f"newcomer_month {newcomer_month} without a newcomer; leave it out or choose experiment newcomer"
+            )
+        return newcomer_month
+
+    @field_validator("policies")
+    @classmethod
+    def _give_one_policy_or_one_per_agent(cls, policies: list[AnyPolicy], info: ValidationInfo) -> list[AnyPolicy]:
+        agents = info.data.get("agents")
+        if agents is not None and len(policies) not in (1, agents):
+            raise ValueError(f"{len(policies)} policies for {agents} agents; give one for all or a list of {agents}")
+        return policies
+
+    @property
+    def joins_late(self) -> bool:
+        """Whether the last agent is a newcomer."""
+        return self.experiment == "newcomer"
+
+    @property
+    def policy_of_each(self) -> list[AnyPolicy]:
+        """One policy per agent."""
+        return self.policies * self.agents if len(self.policies) == 1 else self.policies
+
+
+FIXED_FLAGS: dict[str, dict[str, bool]] = {
+    "default": {"universalization": False, "communication": True},
+    "universalization": {"universalization": True},
+    "no_communication": {"communication": False},
+}
+"""What an experiment says of the flags; the others are free (newcomer + universalization is in the paper)."""
+
+
+def _experiment_of(given: dict[str, Any]) -> str:
+    if given.get("universalization") is True:
+        return "universalization"
+    return "no_communication" if given.get("communication") is False else "default"
+
+
+def default_names(agents: int) -> list[str]:
+    """The paper's five names, then Person 6, Person 7, …"""
+    return [*PERSONAS, *(f"Person {i}" for i in range(len(PERSONAS) + 1, agents + 1))][:agents]
+
+
+class Statistic(Result):
+    """One metric over the runs in which it is defined; every number is null where it isn't."""
+
+    mean: float | None = Field(description="Mean over runs.")
+    std: float | None = Field(description="Sample standard deviation (divides by runs − 1); null for one run.")
+    std_population: float | None = Field(description="Population standard deviation; null for no run.")
+    ci95: float | None = Field(description="Half-width of the 95 % t-interval of the mean; null for one run.")
+
+
+class Metrics(Result):
+    """The paper's metrics over the runs of one condition."""
+
+    survival_time: Statistic = Field(
+        description="m, months: the first month in which fewer than C units are left after the harvest; T if none is."
+    )
+    survival_rate: Statistic = Field(description="q, share of runs in which the resource never falls below C.")
+    gain: Statistic = Field(description="Units per agent over the run: mean over agents of R_i.")
+    efficiency: Statistic = Field(description="u = 1 − max(0, T·f(0) − ΣR_i) / (T·f(0)), 0 to 1.")
+    equality: Statistic = Field(description="e = 1 − Gini of the gains R_i, 1/n to 1; undefined if nothing was taken.")
+    over_usage: Statistic = Field(description="o, share of harvest actions whose grant exceeds the month's thr.")
+    over_usage_by_demand: Statistic = Field(description="Share of harvest actions whose demand exceeds the thr.")
+    over_usage_published: Statistic = Field(
+        description="As over_usage, but over harvest actions plus agents' utterances, as the published figures count."
+    )
+
+
+class RunOutcome(Result):
+    """One run, month by month. The rows of a month hold the agents present, a newcomer last."""
+
+    survival_time: int = Field(description="m, months.")
+    survived: bool = Field(description="Whether the resource never fell below C.")
+    gain: float = Field(description="Units per agent.")
+    efficiency: float | None = Field(description="u, 0 to 1; null where T·f(0) is 0.")
+    equality: float | None = Field(description="e, 1/n to 1; null when nothing was taken.")
+    over_usage: float | None = Field(description="Share of harvest actions above thr, by grant.")
+    over_usage_by_demand: float | None = Field(description="Share of harvest actions above thr, by demand.")
+    over_usage_published: float | None = Field(description="Share above thr of harvest actions and utterances.")
+    gains: list[int] = Field(description="R_i, units per agent over the whole run.")
+    pool: list[list[int]] = Field(description="[before, after] the harvest, units, one pair per month.")
+    granted: list[list[int]] = Field(description="Units granted, one row per month.")
+    demanded: list[list[int]] = Field(description="Units asked for, w, one row per month.")
+
+
+class SimulateResult(Metrics):
+    """The metrics of the condition and as many of its first 40 runs as fit; all runs are in `runs.jsonl`."""
+
+    runs: list[RunOutcome] = Field(description="The first runs in order.")
+
+
+Source = Annotated[Ref, Schemes("file", "job")]
+
+
+class AnalyseParams(Params):
+    """Logs of finished runs to read into the paper's metrics and figures."""
+
+    sources: list[Source] = Field(
+        min_length=1,
+        max_length=100,
+        description="Each a log_env.json array, JSONL with a run a line, or a govsim.simulate job.",
+    )
+    labels: list[Annotated[Text, Field(min_length=1, max_length=200)]] | None = Field(
+        None, description="Group name for each source. Left out: a run's experiment and models or policies."
+    )
+    replies: Source | None = Field(
+        None, description="JSONL {run, month, agent, reply} with what the models said: finds runs that failed silently."
+    )
+    max_parse_failure_rate: float = Field(
+        0.2, ge=0, le=1, description="Share of unreadable replies above which a run is invalid and enters no mean."
+    )
+    months: int = Field(12, ge=1, le=MAX_MONTHS, description="T for sources that don't state it.")
+    growth: int = Field(2, ge=1, le=100, description="g for sources that don't state it.")
+    collapse_below: int = Field(5, ge=1, le=MAX_CAPACITY, description="C for sources that don't state it, units.")
+
+    @field_validator("labels")
+    @classmethod
+    def _label_each_source(cls, labels: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        sources = info.data.get("sources")
+        if labels is not None and sources is not None and len(labels) != len(sources):
+            raise ValueError(f"{len(labels)} labels for {len(sources)} sources; give one per source or none at all")
+        return labels
+
+
+class GroupMetrics(Metrics):
+    """The metrics of one group of runs."""
+
+    group: str = Field(description="The condition: experiment and models, or the source's label.")
+    runs: int = Field(description="Runs that enter the means.")
+    invalid_runs: int = Field(description="Runs left out of the means: too many replies were unreadable.")
+
+
+class AnalysedRun(RunOutcome):
+    """One imported run with its own metrics."""
+
+    run: str = Field(description="The run's name in its source.")
+    group: str = Field(description="The group it belongs to.")
+    invalid: bool = Field(description="Whether it is left out of its group's means.")
+    parse_failure_rate: float | None = Field(description="Share of unreadable replies; null without replies.")
+
+
+class RejectedRun(Result):
+    """A run that can't be counted."""
+
+    source: str = Field(description="The reference it came from.")
+    run: str = Field(description="Its name there.")
+    reason: str = Field(description="Why, and what would be accepted.")
+
+
+class AnalyseResult(Result):
+    """Groups, runs and rejections, as many as fit; all of them in groups.jsonl, runs.jsonl and rejected.jsonl."""
+
+    groups: list[GroupMetrics] = Field(description="In order of first appearance.")
+    runs: list[AnalysedRun] = Field(description="The first runs in order, at most 40.")
+    rejected: list[RejectedRun] = Field(description="Interrupted runs, in order.")
+
+    @model_validator(mode="after")
+    def _name_groups_once(self) -> Self:
+        if len({group.group for group in self.groups}) < len(self.groups):
+            raise ValueError("a group appears twice")
+        return self
+
+
+KINDS = [
+    JobSpec(
+        "govsim.simulate",
+        params=SimulateParams,
+        result=SimulateResult,
+        pool="sim",
+        summary="Run a society of scripted agents on a shared renewable resource and measure whether it lasts.",
+        progress_unit="runs",
+        checkpoint_grain="a chunk of runs, at most every 2 s",
+    ),
+    JobSpec(
+        "govsim.analyse",
+        params=AnalyseParams,
+        result=AnalyseResult,
+        pool="cpu",
+        summary="Read run logs of commons societies into the paper's metrics, figures and log_env format.",
+        progress_unit="runs",
+        checkpoint_grain="every 1,000 runs above 1,000",
+    ),
+]

@@ -1,0 +1,100 @@
+"""The red-team list (which models may be attacked) and its audit trail, a chain of hashes that shows tampering."""
+
+import hashlib
+import json
+from typing import NamedTuple
+
+import redis
+
+from shared.jobs.errors import NotFound
+from shared.jobs.store import PREFIX, JobStore
+
+AUDIT = f"{PREFIX}audit"
+ALLOWED = f"{PREFIX}allowed"
+GENESIS = "0" * 64
+
+
+class AllowedModel(NamedTuple):
+    name: str
+    ref: str
+    added_by: str
+    added_ms: int
+
+
+class AuditEntry(NamedTuple):
+    id: str
+    at_ms: int
+    owner: str
+    action: str
+    detail: str
+    hash: str
+
+
+class Redteam:
+    """What may be attacked, and who did what about it."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._redis = store.redis
+        self._store = store
+
+    def allow(self, name: str, ref: str, owner: str) -> AllowedModel:
+        model = AllowedModel(name, ref, owner, self._store.now_ms())
+        self._redis.hset(ALLOWED, name, json.dumps(model._asdict()))
+        self.record(owner, "allow", f"{name} = {ref}")
+        return model
+
+    def all(self) -> list[AllowedModel]:
+        return sorted(AllowedModel(**json.loads(text)) for text in self._redis.hvals(ALLOWED))
+
+    def find(self, name: str) -> AllowedModel:
+        """Raises NotFound."""
+        text = self._redis.hget(ALLOWED, name)
+        if text is None:
+            raise NotFound(f"{name} is not on the red-team list; an admin adds it with `tenfold redteam allow`")
+        return AllowedModel(**json.loads(text))
+
+    def remove(self, name: str, owner: str) -> None:
+        self.find(name)
+        self._redis.hdel(ALLOWED, name)
+        self.record(owner, "remove", name)
+
+    def record(self, owner: str, action: str, detail: str) -> None:
+        """Append to the trail; each entry's hash covers the one before it."""
+        while True:
+            with self._redis.pipeline() as pipe:
+                try:
+                    pipe.watch(AUDIT)
+                    before = pipe.xrevrange(AUDIT, count=1)
+                    previous = before[0][1]["hash"] if before else GENESIS
+                    at_ms = self._store.now_ms()
+                    entry = {"at_ms": str(at_ms), "owner": owner, "action": action, "detail": detail}
+                    pipe.multi()
+                    pipe.xadd(AUDIT, {**entry, "hash": _chain(previous, entry)})
+                    pipe.execute()
+                    return
+                except redis.WatchError:
+                    continue
+
+    def audit(self, after: str = "0", limit: int = 200) -> list[AuditEntry]:
+        rows = self._redis.xrange(AUDIT, min=f"({after}" if after != "0" else "-", count=limit)
+        return [AuditEntry(id, int(f["at_ms"]), f["owner"], f["action"], f["detail"], f["hash"]) for id, f in rows]
+
+    def verify(self) -> tuple[int, str | None]:
+        """(entries, the first entry whose hash is not what its content and predecessor give)."""
+        previous, count, after = GENESIS, 0, "0"
+        while entries := self.audit(after):
+            for entry in entries:
+                content = {
+                    "at_ms": str(entry.at_ms),
+                    "owner": entry.owner,
+                    "action": entry.action,
+                    "detail": entry.detail,
+                }
+                if _chain(previous, content) != entry.hash:
+                    return count, entry.id
+                previous, count, after = entry.hash, count + 1, entry.id
+        return count, None
+
+
+def _chain(previous: str, entry: dict[str, str]) -> str:
+    return hashlib.sha256((previous + json.dumps(entry, sort_keys=True)).encode()).hexdigest()
