@@ -77,7 +77,7 @@ def _workers(settings: Settings, layout: Layout) -> list[Program]:
     return [
         Program(
             f"worker-{pool}",
-            [sys.executable, "-m", "workers", "worker", "--pool", pool],
+            [sys.executable, "-m", "workers", "worker", "--pool", pool, "--slots", str(_slots(settings, pool))],
             "workers",
             order=400,
             environment=ONE_THREAD | (_ray_access(layout) if pool == "sim" else {}),
@@ -85,6 +85,12 @@ def _workers(settings: Settings, layout: Layout) -> list[Program]:
         )
         for pool in pools()
     ]
+
+
+def _slots(settings: Settings, pool: str) -> int:
+    """Jobs at once. A device is one job's; the other pools grow with the machine."""
+    default = 1 if pool == "gpu" else max(1, (os.cpu_count() or 1) // 4)
+    return settings.slots.get(pool, default)
 
 
 def _reconciler() -> Program:
