@@ -65,7 +65,8 @@ def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(serv
 
     def follow(jobs):
         assert [found.id for found in jobs] == ids
-        return [found.model_copy(update={"state": "succeeded", "result": {"groups": [group, single]}}) for found in jobs]
+        outcome = {"state": "succeeded", "result": {"groups": [group, single]}}
+        return [found.model_copy(update=outcome) for found in jobs]
 
     rows = govsim.run(tenfold, follow)
     *simulations, analysis = [asked.json for asked in server.asked]
