@@ -1,22 +1,25 @@
+import os
+
 import pytest
 
 from services.client import Tenfold
+from services.local.layout import SOURCE
 from tests.cluster.embedded import Embedded
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
-    """One cluster for all tests of a session; each leaves it running, or recovering by itself."""
-    cluster = Embedded(tmp_path_factory.mktemp("cluster"))
+def cluster(tmp_path_factory, kinds_path):
+    """One cluster for all tests of a session, with the test kinds; each leaves it running, or recovering by itself."""
+    cluster = Embedded(tmp_path_factory.mktemp("cluster"), PYTHONPATH=f"{SOURCE}{os.pathsep}{kinds_path}")
     cluster.up()
     yield cluster
     cluster.end()
 
 
 @pytest.fixture
-def other(tmp_path):
+def other(tmp_path, kinds_path):
     """A second one, not started."""
-    other = Embedded(tmp_path)
+    other = Embedded(tmp_path, PYTHONPATH=f"{SOURCE}{os.pathsep}{kinds_path}")
     yield other
     other.end()
 
