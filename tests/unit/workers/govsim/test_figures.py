@@ -1,5 +1,6 @@
 """The figures are Plotly's, and show what the paper's show."""
 
+import numpy as np
 import plotly.io
 import pytest
 
@@ -15,8 +16,6 @@ NAMES = {"stock", "survival", "collapsed", "survival_time", "harvest", "gini", "
 def condition(name="a", **params):
     params = SimulateParams(**{"runs": 8, **params})
     tally = Tally(conditions_of(params))
-    import numpy as np
-
     tally.add(simulate_runs(params, np.arange(params.runs), local_hosts(params)))
     return Condition(name, tally, params.communication, params.capacity)
 
@@ -25,7 +24,8 @@ def condition(name="a", **params):
 def drawn():
     """Two conditions side by side: one that lasts, one that doesn't."""
     lottery = condition("twelve", policies={"type": "fixed", "quantity": 12}, communication=False)
-    return {name.removesuffix(".plotly.json"): figure for name, figure in figures([condition("sustained"), lottery]).items()}
+    drawn = figures([condition("sustained"), lottery])
+    return {name.removesuffix(".plotly.json"): figure for name, figure in drawn.items()}
 
 
 def line(figure, name, nth=0):
@@ -90,7 +90,8 @@ def test_large_societies_show_the_first_agents():
 
 
 def test_gini_is_shown_to_two_decimals():
-    gini = figures([condition(policies=[{"type": "fixed", "quantity": q} for q in (25, 10, 8, 5, 2)])])["gini.plotly.json"]
+    unequal = condition(policies=[{"type": "fixed", "quantity": quantity} for quantity in (25, 10, 8, 5, 2)])
+    gini = figures([unequal])["gini.plotly.json"]
     assert gini["data"][0]["y"] == [0.41] * 12  # 1 − .592
 
 

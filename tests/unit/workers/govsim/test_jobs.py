@@ -88,7 +88,8 @@ def test_a_result_stays_within_its_bound(tmp_path, params, shown):
 
 def test_the_first_runs_are_as_many_as_the_room_allows(tmp_path):
     run(tmp_path, runs=10)
-    size = report.bytes_of(report.first_outcomes(tmp_path / "runs.jsonl", report.RunOutcome, 10**6)[0].model_dump())
+    first = report.first_outcomes(tmp_path / "runs.jsonl", report.RunOutcome, 10**6)[0]
+    size = report.bytes_of(first.model_dump())
     for fit in (0, 1, 5):
         assert len(report.first_outcomes(tmp_path / "runs.jsonl", report.RunOutcome, size * fit)) == fit
 

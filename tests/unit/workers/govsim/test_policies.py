@@ -29,7 +29,7 @@ def asked(policy, month=0, stock=100, threshold=10, last=None, agents=(0,)):
     pytest.param(TitForTat(type="tit_for_tat"), {"month": 1, "last": ([30, 10], 10)}, [10], id="forgives-itself"),
     pytest.param(TitForTat(type="tit_for_tat"), {"month": 1, "last": ([30, 10], 10), "agents": (0, 1)}, [10, 30],
                  id="each-its-own-answer"),
-    pytest.param(TitForTat(type="tit_for_tat"), {"month": 1, "last": ([10, 30], 10), "stock": 20}, [20], id="at-most-R"),
+    pytest.param(TitForTat(type="tit_for_tat"), {"month": 1, "last": ([9, 30], 10), "stock": 20}, [20], id="at-most-R"),
     pytest.param(TitForTat(type="tit_for_tat"), {"month": 1, "last": ([9, 10], 9), "threshold": 8}, [10],
                  id="measures-by-last-months-thr"),
     pytest.param(TitForTat(type="tit_for_tat"), {"month": 1, "last": ([9, 9], 9), "threshold": 8}, [8], id="content"),

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from shared.jobs.catalog.govsim import SimulateParams
 from workers.govsim.imported import ImportedRun
 from workers.govsim.log_env import records_of
 from workers.govsim.records import describe
@@ -37,8 +36,8 @@ def said(records, month=0):
 
 
 def test_the_moderator_reports_grants_then_each_agent_speaks_once(play):
-    records, _, _ = log_of(play, agents=2, policies=[{"type": "fixed", "quantity": 3}, {"type": "fixed", "quantity": 200}],
-                           capacity=100, months=1)  # fmt: skip
+    policies = [{"type": "fixed", "quantity": 3}, {"type": "fixed", "quantity": 200}]
+    records, _, _ = log_of(play, agents=2, policies=policies, months=1)
     spoken = said(records)
     assert [who for who, _ in spoken] == ["framework", "persona_0", "persona_1"]
     report = spoken[0][1]

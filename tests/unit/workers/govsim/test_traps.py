@@ -47,8 +47,8 @@ def test_trap_1_an_action_without_any_reply_line_counts_as_failed():
 def test_trap_1_invalid_runs_keep_their_metrics_and_enter_no_mean(tmp_path):
     """Two runs of the same numbers, one of them without replies."""
     log = [
-        {"agent_id": f"persona_{agent}", "round": month, "action": "harvesting", "resource_in_pool_before_harvesting": 100,
-         "resource_in_pool_after_harvesting": 100, "resource_collected": 0, "wanted_resource": 0}
+        {"agent_id": f"persona_{agent}", "round": month, "action": "harvesting", "resource_collected": 0,
+         "resource_in_pool_before_harvesting": 100, "resource_in_pool_after_harvesting": 100, "wanted_resource": 0}
         for month in range(12) for agent in range(2)
     ]  # fmt: skip
     (tmp_path / "runs").write_text("".join(json.dumps({"run": run, "log": log}) + "\n" for run in ("mute", "fine")))
