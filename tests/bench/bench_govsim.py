@@ -4,8 +4,8 @@
 
 Each round runs every contender once, one after another, so that a busy machine slows all of them; a figure is the
 median over rounds, its spread the smallest and largest. A decision is one agent's harvest in one month. The Mesa model
-is written as its documentation teaches (an Agent class, `AgentSet.do`, a lottery that hands out unit by unit) and keeps no
-log; our whole job writes every run's months, the figures and the logs in the field's format.
+is written as its documentation teaches (an Agent class, `AgentSet.do`, a lottery that hands out unit by unit) and keeps
+no log; our whole job writes every run's months, the figures and the logs in the field's format.
 """
 
 import gc

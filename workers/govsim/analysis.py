@@ -36,11 +36,13 @@ class Group:
     invalid_runs: int = 0
 
     def to_state(self) -> dict[str, Any]:
+        """As JSON, without the tally, which a checkpoint keeps as bytes."""
         said = asdict(self)
         return {**said, "tally": None, "conditions": asdict(self.tally.conditions)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any], tally: bytes) -> "Group":
+        """Back from a checkpoint."""
         said = state.pop("conditions")
         conditions = Conditions(**{**said, "names": tuple(said["names"])})
         return cls(**{**state, "tally": Tally.from_bytes(tally, conditions)})

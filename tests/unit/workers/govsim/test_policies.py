@@ -11,7 +11,7 @@ from workers.govsim.randomness import Draws
 def asked(policy, month=0, stock=100, threshold=10, last=None, agents=(0,)):
     report = last and Report(np.array([last[0]]), np.array([last[1]]))
     sight = Sight(month, np.array([0]), np.array([stock]), np.array([threshold]), report)
-    return demands(policy, sight, np.array(agents), Draws(1))[0].tolist()
+    return demands(policy, sight, np.array([agents]), Draws(1))[0].tolist()
 
 
 @pytest.mark.parametrize(("policy", "seen", "wanted"), [
@@ -58,7 +58,7 @@ def test_of_an_empty_stock_nobody_asks_anything(policy):
 def test_random_demands_cover_their_range_equally(policy, values):
     runs = np.arange(22_000)
     sight = Sight(0, runs, np.full(22_000, 100), np.full(22_000, 10), None)
-    found, counts = np.unique(demands(policy, sight, np.array([0]), Draws(1)), return_counts=True)
+    found, counts = np.unique(demands(policy, sight, np.array([[0]]), Draws(1)), return_counts=True)
     assert set(found.tolist()) == values
     assert np.abs(counts / counts.mean() - 1).max() < 0.1
 
