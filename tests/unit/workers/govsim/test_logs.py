@@ -195,6 +195,15 @@ def test_wrong_replies_are_refused_with_their_line(tmp_path, line, says):
         analyse(AnalyseParams(sources=[SOURCE], replies=OTHER), ctx)
 
 
+def test_replies_of_other_runs_are_refused(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    path.write_text('{"run": "someone-else", "month": 1, "agent": "persona_0", "reply": "Answer: 3"}\n')
+    ctx = LocalContext(tmp_path / "out", inputs={SOURCE: write(tmp_path, RUN), OTHER: path})
+    with pytest.raises(InvalidInput, match=r"someone-else, .* none of the sources' runs"):
+        analyse(AnalyseParams(sources=[SOURCE], replies=OTHER), ctx)
+    ctx.close()
+
+
 # Our own runs -------------------------------------------------------------------------------------------------------
 
 
