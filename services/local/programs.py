@@ -53,7 +53,7 @@ def stopping_stage(name: str) -> int:
 
 def programs(settings: Settings, layout: Layout, *, redteam: bool) -> list[Program]:
     """Everything that runs on this machine under these settings."""
-    found = [_gateway(settings, redteam), *_workers(settings, layout), _reconciler()]
+    found = [_gateway(settings, layout, redteam), *_workers(settings, layout), _reconciler()]
     if settings.redis_url is None:
         found.insert(0, _redis(settings, layout))
     if settings.ray_address is None:
@@ -73,7 +73,7 @@ def _redis(settings: Settings, layout: Layout) -> Program:
     return Program("redis", command, ports={"redis": port}, stop_s=20)
 
 
-def _gateway(settings: Settings, redteam: bool) -> Program:
+def _gateway(settings: Settings, layout: Layout, redteam: bool) -> Program:
     port = settings.ports.gateway
     command = [
         sys.executable, "-m", "gunicorn", "--bind", address(settings.host, port),
@@ -82,7 +82,8 @@ def _gateway(settings: Settings, redteam: bool) -> Program:
         "--graceful-timeout", "3", "--timeout", "120", "--no-control-socket",
         "services.gateway.app:create_app()",
     ]  # fmt: skip
-    environment = {"TENFOLD_REDTEAM": "1"} if redteam else {}
+    metrics = layout.data / "metrics"  # where its processes sum their request metrics
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(metrics)} | ({"TENFOLD_REDTEAM": "1"} if redteam else {})
     return Program("gateway", command, ports={"http": port}, environment=environment)
 
 
@@ -114,7 +115,8 @@ def _flower(settings: Settings) -> Program:
         sys.executable, "-m", "celery", "--app", "shared.broker:app", "flower",
         "--address=127.0.0.1", f"--port={port}", "--read_only=True", "--max_tasks=10000",
     ]  # fmt: skip
-    return Program("flower", command, ports={"http": port}, is_essential=False)
+    environment = {"FLOWER_UNAUTHENTICATED_API": "true"}  # it listens on loopback, and only shows
+    return Program("flower", command, ports={"http": port}, environment=environment, is_essential=False)
 
 
 def _ray(settings: Settings, layout: Layout) -> Program:
@@ -135,9 +137,7 @@ def _ray(settings: Settings, layout: Layout) -> Program:
     ]  # fmt: skip
     metrics = {"AUTOSCALER_METRIC_PORT": first + 28, "DASHBOARD_METRIC_PORT": first + 29}
     environment = ONE_THREAD | _ray_access(layout) | {name: str(port) for name, port in metrics.items()}
-    return Program(
-        "ray", command, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False
-    )
+    return Program("ray", command, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False)
 
 
 def _ray_access(layout: Layout) -> dict[str, str]:
