@@ -1,4 +1,4 @@
-"""A real redis-server of a test's own: without persistence, on a free port, in a folder of its own, stopped by its pid."""
+"""A real redis-server of a test's own: no persistence, a free port, a folder of its own, stopped by its pid."""
 
 import importlib.util
 import re
