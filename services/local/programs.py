@@ -10,10 +10,6 @@ from services.local.layout import Layout
 from shared.jobs.catalog import pools
 from shared.settings import Settings
 
-GATEWAY_PROCESSES = 2
-GATEWAY_THREADS = 320
-"""An open event stream holds one thread for its life: 2 x 320 carry 500 streams and leave 140 for calls. Threads are
-made on demand, so an idle gateway has few."""
 RAY_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Ray replaces 127.0.0.1 by the machine's outer address, which changes with the network; this loopback one it keeps."""
 RAY_STORE_BYTES = 200 * 1000**2
@@ -40,7 +36,7 @@ class Program:
 
 def programs(settings: Settings, layout: Layout, *, redteam: bool) -> list[Program]:
     """Everything that runs on this machine under these settings."""
-    found = [_gateway(settings, redteam), *_workers(settings, layout), _reconciler()]
+    found = [_gateway(settings, layout, redteam), *_workers(settings, layout), _reconciler()]
     if settings.redis_url is None:
         found.insert(0, _redis(settings, layout))
     if settings.ray_address is None:
@@ -55,16 +51,11 @@ def _redis(settings: Settings, layout: Layout) -> Program:
     return Program("redis", command, "redis", order=100, ports={"redis": port}, stop_s=20)
 
 
-def _gateway(settings: Settings, redteam: bool) -> Program:
+def _gateway(settings: Settings, layout: Layout, redteam: bool) -> Program:
     port = settings.ports.gateway
-    command = [
-        sys.executable, "-m", "gunicorn", "--bind", f"{settings.host}:{port}",
-        "--worker-class", "gthread", "--workers", str(GATEWAY_PROCESSES), "--threads", str(GATEWAY_THREADS),
-        # Open streams would hold a stopping process for as long as it is allowed to take.
-        "--graceful-timeout", "3", "--timeout", "120", "--no-control-socket",
-        "services.gateway.app:create_app()",
-    ]  # fmt: skip
-    environment = {"TENFOLD_REDTEAM": "1"} if redteam else {}
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:services.gateway.server"]
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(layout.scratch / "gateway-metrics")}
+    environment |= {"TENFOLD_REDTEAM": "1"} if redteam else {}
     return Program("gateway", command, "gateway", order=300, ports={"http": port}, environment=environment)
 
 

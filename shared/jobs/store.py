@@ -164,6 +164,15 @@ class JobStore:
         answer = self._run("submit", *head, "1", _entropy(), *_fields(about), len(jobs), *encoded)
         return self._submitted(answer)
 
+    def submitted_before(self, by: Submission) -> Submitted | None:
+        """What this key and body brought before, if they did. Raises BadRequest for another body."""
+        if not by.idempotency_key:
+            return None
+        fingerprint, id = self.redis.hmget(f"{PREFIX}idem:{by.owner}:{by.idempotency_key}", "fingerprint", "id")
+        if id is None:
+            return None
+        return self._submitted(["same", id] if fingerprint == by.fingerprint else ["other_body"])
+
     def _submission(self, by: Submission) -> tuple[str | int, ...]:
         key = f"{by.owner}:{by.idempotency_key}" if by.idempotency_key else ""
         return by.owner, by.max_unfinished, key, by.fingerprint, IDEMPOTENCY_MS
@@ -202,6 +211,12 @@ class JobStore:
     def waiting_for(self, job_id: str) -> list[str]:
         """The jobs a blocked one still waits for."""
         return sorted(self.redis.smembers(f"{PREFIX}waiting:{job_id}"))
+
+    def unfinished_users(self, reference: str) -> list[str]:
+        """The unfinished jobs whose params refer to `file:<sha256>` or `job:<id>`."""
+        users = sorted(self.redis.smembers(f"{PREFIX}uses:{reference}"))
+        states = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "state") for job_id in users])
+        return [job_id for job_id, state in zip(users, states, strict=True) if state and not JobState(state).is_final]
 
     def find(self, query: Query) -> Page:
         """Newest first, without params, result and artifacts. Walks the smallest index and asks the others."""
