@@ -1,6 +1,6 @@
 """The Celery worker: one per pool and machine, spawn children, and a warden in its main process.
 
-python -m workers worker --pool gpu [--slots 1]
+python -m workers worker --pool gpu [--slots 1] [--name gpu-b]
 """
 
 import os
@@ -41,9 +41,9 @@ def make_worker_app(settings: Settings) -> Celery:
     return app
 
 
-def run_worker(pool: str, slots: int, settings: Settings) -> None:
-    """Serve one pool until SIGTERM."""
-    name = f"{pool}@{socket.gethostname()}"
+def run_worker(pool: str, slots: int, name: str | None, settings: Settings) -> None:
+    """Serve one pool until SIGTERM. Two workers of one pool on one machine need different names."""
+    name = f"{name or pool}@{socket.gethostname()}"
     os.environ["TENFOLD_WORKER"] = name  # inherited by the children
     configure_logs(settings.log_level)
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))

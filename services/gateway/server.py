@@ -12,7 +12,7 @@ from shared.settings import Settings
 _settings = Settings()
 
 wsgi_app = "services.gateway.app:create_app()"
-bind = f"{_settings.host}:{_settings.ports.gateway}"
+bind = f"{f'[{_settings.host}]' if ':' in _settings.host else _settings.host}:{_settings.ports.gateway}"
 worker_class = "gthread"
 workers = 2
 threads = 320

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import httpx
 
 from services.client import Tenfold, Unreachable
-from services.local.programs import Program
+from services.local.programs import Program, address
 from services.local.supervisor import ProcessState
 from shared.settings import Settings
 
@@ -26,7 +26,7 @@ class Health(NamedTuple):
 def gateway_url(settings: Settings) -> str:
     """Where this machine's own gateway is reached."""
     host = settings.host if settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"
-    return f"http://{host}:{settings.ports.gateway}"
+    return f"http://{address(host, settings.ports.gateway)}"
 
 
 def is_ready(settings: Settings) -> bool:

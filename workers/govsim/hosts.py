@@ -10,7 +10,7 @@ from counters, its memory travels with nobody else's.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,9 +50,10 @@ class AgentHost:
 
     def __init__(self, seats: Sequence[Seat], seed: int) -> None:
         self._seats = list(seats)
+        self._tables = _by_policy(self._seats)
         self._draws = Draws(seed)
         self._runs: Ints = np.empty(0, dtype=np.int64)
-        self._seen: Ints | None = None  # thr the agents saw in the month they remember
+        self._seen: Ints | None = None  # thr the agents saw in the month they are to remember
         self._last: Report | None = None
 
     def open(self, runs: Ints) -> None:
@@ -63,21 +64,27 @@ class AgentHost:
         """Demands (runs, agents present of this host), or (runs,) where `actors` names one per run (0: elsewhere)."""
         self._remember(call)
         sight = Sight(call.month, self._runs, call.stock, call.threshold, self._last)
-        present = [seat for seat in self._seats if seat.joined <= call.month]
-        if call.actors is None:
-            return _all_at_once(present, sight, self._draws)
-        return self._turn(present, sight, call.actors)
+        return self._all_at_once(sight) if call.actors is None else self._turn(sight, call.actors)
 
     def ask(self, agent: int, call: HarvestCall) -> Ints:
         """The demands (runs,) of one agent by its number."""
-        return self.harvest(HarvestCall(**{**vars(call), "actors": np.full(len(call.stock), agent)}))
+        return self.harvest(replace(call, actors=np.full(len(call.stock), agent)))
 
-    def _turn(self, present: list[Seat], sight: Sight, actors: Ints) -> Ints:
+    def _all_at_once(self, sight: Sight) -> Ints:
+        columns = {seat.agent: column for column, seat in enumerate(_present(self._seats, sight.month))}
+        wanted = np.empty((len(sight.stock), len(columns)), dtype=np.int64)
+        for table in self._tables:
+            agents = [seat.agent for seat in _present(table, sight.month)]
+            own = [columns[agent] for agent in agents]
+            wanted[:, own] = demands(table[0].policy, sight, np.array([agents], dtype=np.int64), self._draws)
+        return wanted
+
+    def _turn(self, sight: Sight, actors: Ints) -> Ints:
         wanted = np.zeros(len(actors), dtype=np.int64)
-        for seat in present:
-            rows = np.flatnonzero(actors == seat.agent)
+        for table in self._tables:
+            rows = np.flatnonzero(np.isin(actors, [seat.agent for seat in table]))
             if len(rows):
-                wanted[rows] = demands(seat.policy, sight.of(rows), np.array([seat.agent]), self._draws)[:, 0]
+                wanted[rows] = demands(table[0].policy, sight.of(rows), actors[rows, None], self._draws)[:, 0]
         return wanted
 
     def _remember(self, call: HarvestCall) -> None:
@@ -90,37 +97,39 @@ class AgentHost:
             self._seen = call.threshold
 
 
-def _all_at_once(present: list[Seat], sight: Sight, draws: Draws) -> Ints:
-    """Agents with the same policy are asked together: a rule costs one pass whatever their number."""
-    wanted = np.empty((len(sight.stock), len(present)), dtype=np.int64)
-    groups: dict[AnyPolicy, list[int]] = {}
-    for column, seat in enumerate(present):
-        groups.setdefault(_key(seat.policy), []).append(column)
-    for columns in groups.values():
-        agents = np.array([present[column].agent for column in columns])
-        wanted[:, columns] = demands(present[columns[0]].policy, sight, agents, draws)
-    return wanted
+def _by_policy(seats: list[Seat]) -> list[list[Seat]]:
+    """Agents with the same policy sit together: a rule then costs one pass whatever their number."""
+    tables: dict[str, list[Seat]] = {}
+    for seat in seats:
+        tables.setdefault(seat.policy.model_dump_json(), []).append(seat)
+    return list(tables.values())
 
 
-def _key(policy: AnyPolicy) -> Any:
-    return policy.model_dump_json()
+def _present(seats: Sequence[Seat], month: int) -> list[Seat]:
+    return [seat for seat in seats if seat.joined <= month]
+
+
+Gather = Callable[[list[Any]], list[Any]]
+"""Waits for the answers to messages sent."""
 
 
 class Handle(Protocol):
-    """A host one can send messages to; `send` returns at once, `receive` waits for the answer."""
+    """A host one can send messages to."""
 
-    def send(self, method: str, message: Any) -> Any: ...
+    def send(self, method: str, message: Any) -> Any:
+        """What the pool's gather turns into the answer."""
 
 
 class HostPool:
     """All hosts of a society, spoken to as one."""
 
-    def __init__(self, handles: Sequence[Handle], seats: Sequence[Sequence[Seat]], gather: "Gather") -> None:
+    def __init__(self, handles: Sequence[Handle], seats: Sequence[Sequence[Seat]], gather: Gather) -> None:
         self._handles = handles
         self._seats = seats
         self._gather = gather
 
     def open(self, runs: Ints) -> None:
+        """Begin a chunk of runs on every host."""
         self._tell("open", runs)
 
     def harvest(self, call: HarvestCall) -> Ints:
@@ -128,7 +137,7 @@ class HostPool:
         answers = self._tell("harvest", call)
         if call.actors is not None:
             return np.asarray(np.sum(answers, axis=0))
-        columns = [[seat.agent for seat in seats if seat.joined <= call.month] for seats in self._seats]
+        columns = [[seat.agent for seat in _present(seats, call.month)] for seats in self._seats]
         wanted = np.empty((len(call.stock), sum(map(len, columns))), dtype=np.int64)
         for own, answer in zip(columns, answers, strict=True):
             wanted[:, own] = answer
@@ -136,9 +145,6 @@ class HostPool:
 
     def _tell(self, method: str, message: Any) -> list[Any]:
         return self._gather([handle.send(method, message) for handle in self._handles])
-
-
-Gather = Callable[[list[Any]], list[Any]]
 
 
 class LocalHandle:

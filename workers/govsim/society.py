@@ -103,7 +103,7 @@ def _record(batch: Trajectories, now: Month, wanted: Ints, granted: Ints, after:
     batch.demanded[rows, month, :present] = wanted
     batch.granted[rows, month, :present] = granted
     batch.threshold[rows, month] = now.threshold
-    batch.utterances[rows, month] = talk.utterances(present)
+    batch.utterances[rows, month] = talk.speakers(present)
     batch.limit[rows, month] = now.threshold if talk.is_held else -1
 
 

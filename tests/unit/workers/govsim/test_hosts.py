@@ -16,8 +16,9 @@ from workers.govsim.jobs import simulate
 from workers.govsim.society import simulate_runs
 
 MIXED = [
-    {"type": "threshold"}, {"type": "random", "low": 5, "high": 14}, {"type": "tit_for_tat"}, {"type": "greedy", "factor": 1.1},
-    {"type": "tit_for_tat"}, {"type": "random", "low": 0, "high": 1, "unit": "threshold"}, {"type": "replay", "demands": [9, 3]},
+    {"type": "threshold"}, {"type": "random", "low": 5, "high": 14}, {"type": "tit_for_tat"},
+    {"type": "greedy", "factor": 1.1}, {"type": "tit_for_tat"},
+    {"type": "random", "low": 0, "high": 1, "unit": "threshold"}, {"type": "replay", "demands": [9, 3]},
 ]  # fmt: skip
 SOCIETY = {"agents": 7, "policies": MIXED, "runs": 40, "capacity": 140}
 
@@ -137,7 +138,11 @@ def test_a_lost_host_is_retryable(ray_address, tmp_path):
     import ray
 
     settings = Settings(ray_address=ray_address, ray_hosts=2)
-    with pytest.raises(Retryable, match="agent host"), open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool:
-        ray.kill(pool._handles[1]._actor)
-        pool.harvest(call(0, [100], [10]))
+    def lose_one():
+        with open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool:
+            ray.kill(pool._handles[1]._actor)
+            pool.harvest(call(0, [100], [10]))
+
+    with pytest.raises(Retryable, match="agent host"):
+        lose_one()
     assert not ray.is_initialized()
