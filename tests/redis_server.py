@@ -1,7 +1,4 @@
-"""A real redis-server of a test's own:
-
-without persistence, on a free port, in a folder of its own, stopped by its pid.
-"""
+"""A real redis-server of a test's own: no persistence, a free port, a folder of its own, stopped by its pid."""
 
 import importlib.util
 import re
@@ -33,7 +30,7 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def client(self) -> "redis.Redis[str]":
+    def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, decode_responses=True)
 
 

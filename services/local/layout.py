@@ -68,7 +68,7 @@ class Layout:
     def prepare(self) -> None:
         """Make the folders and Ray's token. Raises CannotStart where the disk is full or can't be written to."""
         try:
-            for folder in (self.logs, self.redis, self.home, self.scratch, self.data / "metrics"):
+            for folder in (self.logs, self.redis, self.home, self.scratch):
                 folder.mkdir(parents=True, exist_ok=True)
             self._probe()
             self._make_token()

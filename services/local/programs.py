@@ -10,10 +10,6 @@ from services.local.layout import Layout
 from shared.jobs.catalog import pools
 from shared.settings import Settings
 
-GATEWAY_PROCESSES = 2
-GATEWAY_THREADS = 320
-"""An open event stream holds one thread for its life: 2 x 320 carry 500 streams and leave 140 for calls. Threads are
-made on demand, so an idle gateway has few."""
 RAY_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Ray replaces 127.0.0.1 by the machine's outer address, which changes with the network; this loopback one it keeps."""
 RAY_STORE_BYTES = 200 * 1000**2
@@ -75,15 +71,10 @@ def _redis(settings: Settings, layout: Layout) -> Program:
 
 def _gateway(settings: Settings, layout: Layout, redteam: bool) -> Program:
     port = settings.ports.gateway
-    command = [
-        sys.executable, "-m", "gunicorn", "--bind", address(settings.host, port),
-        "--worker-class", "gthread", "--workers", str(GATEWAY_PROCESSES), "--threads", str(GATEWAY_THREADS),
-        # Open streams would hold a stopping process for as long as it is allowed to take.
-        "--graceful-timeout", "3", "--timeout", "120", "--no-control-socket",
-        "services.gateway.app:create_app()",
-    ]  # fmt: skip
-    metrics = layout.data / "metrics"  # where its processes sum their request metrics
-    environment = {"PROMETHEUS_MULTIPROC_DIR": str(metrics)} | ({"TENFOLD_REDTEAM": "1"} if redteam else {})
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:services.gateway.server"]
+    command += ["--bind", address(settings.host, port)]
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(layout.scratch / "gateway-metrics")}
+    environment |= {"TENFOLD_REDTEAM": "1"} if redteam else {}
     return Program("gateway", command, ports={"http": port}, environment=environment)
 
 
