@@ -1,1 +1,1 @@
-"""Models that several methods share, loaded from folders and kept in the process."""
+"""What several methods need of language models, written once."""

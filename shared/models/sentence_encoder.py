@@ -9,7 +9,6 @@ there starts without importing torch.
 """
 
 import importlib.util
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +114,12 @@ def best_backend(folder: EncoderFolder) -> Backend:
     return "torch"
 
 
+def can_run(backend: str) -> bool:
+    """Whether this machine has what a back end needs; bfloat16 needs a processor for it."""
+    module = {"onnx": "onnxruntime", "torch": "torch"}.get(backend, "openvino")
+    return _installed(module) and (backend != "openvino-bf16" or _computes_bfloat16())
+
+
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
@@ -190,11 +195,3 @@ def unit(vectors: NDArray[Any]) -> Floats:
     length = np.linalg.norm(vectors.astype(np.float32), axis=-1, keepdims=True)
     scaled: Floats = np.divide(vectors, length, out=np.zeros(vectors.shape, np.float32), where=length > 0)
     return scaled
-
-
-def describe(encoder: SentenceEncoder) -> dict[str, Any]:
-    """What identifies an encoder in a manifest."""
-    return json.loads(json.dumps({
-        "digest": encoder.digest, "dimensions": encoder.dimensions, "max_tokens": encoder.max_tokens,
-        "backend": encoder.backend, "pooling": encoder.folder.pooling,
-    }))  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.artifacts import ArtifactStore
-from shared.jobs.context import Artifact, JobContext, Journal, Restored
+from shared.jobs.context import Artifact, JobContext, Journal, Restored, digest_of_input
 from shared.jobs.layout import job_file, job_folder
 from shared.jobs.record import JobRecord
 from shared.jobs.references import Ref
@@ -47,6 +47,14 @@ class ClaimContext(JobContext):
         found: Input = self._inputs.fetch(ref)
         self.inputs_read[str(ref)] = found.sha256
         return found.path
+
+    def input_digest(self, ref: Ref) -> str:
+        path = self.input(ref)
+        return self.inputs_read[str(ref)] or digest_of_input(path)
+
+    @property
+    def cache_dir(self) -> Path:
+        return self._inputs.cache_dir
 
     def check(self) -> None:
         self._heartbeat.check()
