@@ -98,8 +98,9 @@ def submit_job() -> Response:
     submitted = submit_once(by, attempt)
     if submitted.created:
         audit(body.kind, "submitted", submitted.id)
+    record = submitted.record or find_job(submitted.id)
     status = 202 if submitted.created else 200
-    return answer_json(_current(submitted.id), status, {"Location": f"/v1/jobs/{submitted.id}"})
+    return answer_json(_view(record), status, {"Location": f"/v1/jobs/{submitted.id}"})
 
 
 @routes.add(
@@ -211,7 +212,10 @@ def _own_record(job_id: str) -> JobRecord:
 
 
 def _current(job_id: str) -> dict[str, Any]:
-    record = find_job(job_id)
+    return _view(find_job(job_id))
+
+
+def _view(record: JobRecord) -> dict[str, Any]:
     return job_view(record, _waiting_for(record))
 
 

@@ -26,7 +26,7 @@ RETRY_BASE_MS, RETRY_LONGEST_MS = 5_000, 300_000
 WALK = 2_000  # index entries one page may look at
 
 _SCRIPTS = Path(__file__).with_name("scripts")
-_ENTROPY = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ENTROPY = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8  # a base32 digit for each byte
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Submitted(NamedTuple):
     id: str  # of the job, or of the sweep
     jobs: tuple[str, ...]
     created: bool  # False: the same key brought an earlier answer back
+    record: JobRecord | None = None  # of a job that was created, as it was written
 
 
 class Claim(NamedTuple):
@@ -154,12 +155,18 @@ class JobStore:
 
         Raises QuotaExceeded, UnknownReference, BadRequest.
         """
-        answer = self._run("submit", *self._submission(by), *_templates([new]), "0", 1, *_encode(new))
-        return self._submitted(answer)
+        fields = _fields_of(new)
+        answer = self._run("submit", *self._submission(by), *_templates([new]), "0", 1, *_encode(new, fields))
+        submitted = self._submitted(answer)
+        if not submitted.created:
+            return submitted
+        _, _, created_ms, job_id, state = answer
+        written = {"id": job_id, "owner": by.owner, "state": state, "created_ms": created_ms}
+        return submitted._replace(record=JobRecord.from_hash({**fields, **written, "attempt": "0", "losses": "0"}))
 
     def submit_sweep(self, jobs: Sequence[NewJob], about: Mapping[str, str], by: Submission) -> Submitted:
         """All jobs of a sweep, or none; `about` are the sweep's own opaque fields."""
-        encoded = [item for new in jobs for item in _encode(new)]
+        encoded = [item for new in jobs for item in _encode(new, _fields_of(new))]
         head = (*self._submission(by), *_templates(jobs))
         answer = self._run("submit", *head, "1", _entropy(), *_fields(about), len(jobs), *encoded)
         return self._submitted(answer)
@@ -179,7 +186,7 @@ class JobStore:
 
     def _submitted(self, answer: list[Any]) -> Submitted:
         match answer:
-            case ["ok", sweep, *jobs]:
+            case ["ok", sweep, _, *jobs]:
                 ids = tuple(jobs[::2])
                 return Submitted(sweep or ids[0], ids, created=True)
             case ["same", id]:
@@ -441,7 +448,7 @@ def _references_in(value: Any) -> Iterator[str]:
 
 
 def _entropy() -> str:
-    return "".join(secrets.choice(_ENTROPY) for _ in range(13))
+    return secrets.token_bytes(13).translate(_ENTROPY).decode()
 
 
 def _list(items: Sequence[str]) -> tuple[str | int, ...]:
@@ -461,7 +468,8 @@ def _templates(jobs: Sequence[NewJob]) -> tuple[str | int, ...]:
     return _fields({_digest(message): message for message in {new.message for new in jobs}})
 
 
-def _encode(new: NewJob) -> tuple[str | int, ...]:
+def _fields_of(new: NewJob) -> dict[str, str]:
+    """What a submission says of its record; the script adds id, owner, state and times."""
     fields: dict[str, str] = {
         "kind": new.kind,
         "kind_version": str(new.kind_version),
@@ -480,5 +488,9 @@ def _encode(new: NewJob) -> tuple[str | int, ...]:
         fields["timeout_ms"] = str(int(new.timeout_s * 1000))
     if new.awaited:
         fields["waits"] = " ".join(new.awaited)
+    return fields
+
+
+def _encode(new: NewJob, fields: Mapping[str, str]) -> tuple[str | int, ...]:
     labels = [label_index(key, value) for key, value in new.labels.items()]
     return _entropy(), *_fields(fields), *_list(new.awaited), *_list(new.references), *_list(labels)

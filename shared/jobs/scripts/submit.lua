@@ -2,7 +2,7 @@
 -- ARGV: owner, cap, idempotency key or '', fingerprint, its life in ms; the templates (digest, message)...;
 --       '1' and a sweep (entropy, fields...) or '0'; the number of jobs; then for each
 --       entropy, fields..., awaited job ids..., references..., labels... (each list with its count first).
--- Returns {'ok', sweep id, id, state, ...} | {'same', id} | {'other_body'} | {'quota', n} | {'unmet', id, state}
+-- Returns {'ok', sweep id, created ms, id, state, ...} | {'same', id} | {'other_body'} | {'quota', n} | {'unmet', id, state}
 
 local owner, cap, key, fingerprint, key_life = take(), take_number(), take(), take(), take_number()
 
@@ -35,7 +35,7 @@ for _, new in ipairs(jobs) do
   end
 end
 
-local answer = {'ok', sweep_id or ''}
+local answer = {'ok', sweep_id or '', NOW}
 for _, new in ipairs(jobs) do
   local id = new_id(new.entropy)
   redis.call('HSET', job(id), 'id', id, 'owner', owner, 'created_ms', NOW, 'attempt', 0, 'losses', 0, unpack(new.fields))
@@ -66,7 +66,7 @@ if sweep_id then
   redis.call('ZADD', P .. 'ix:sweeps', 0, sweep_id)
 end
 if key ~= '' then
-  redis.call('HSET', P .. 'idem:' .. key, 'fingerprint', fingerprint, 'id', sweep_id or answer[3])
+  redis.call('HSET', P .. 'idem:' .. key, 'fingerprint', fingerprint, 'id', sweep_id or answer[4])
   redis.call('PEXPIRE', P .. 'idem:' .. key, key_life)
 end
 return answer
