@@ -33,9 +33,9 @@ class ChildWatch(bootsteps.StartStopStep):  # type: ignore[misc]
         parent.timer.call_repeatedly(0.5, parent.pool.maintain_pool)
 
 
-def make_worker_app(settings: Settings) -> Celery:
+def make_worker_app(settings: Settings, pool: str) -> Celery:
     """The app with every kind's task in it."""
-    app = make_app(settings.redis)
+    app = make_app(settings.redis, pool)
     app.conf.update(include=["workers.app", "workers.runtime.tasks"])
     app.steps["worker"].add(ChildWatch)
     return app
@@ -48,7 +48,7 @@ def run_worker(pool: str, slots: int, name: str | None, settings: Settings) -> N
     configure_logs(settings.log_level)
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
     _connect(warden)
-    app = make_worker_app(settings)
+    app = make_worker_app(settings, pool)
     app.worker_main(
         [
             "worker", f"--queues={pool}", f"--hostname={name}", f"--concurrency={slots}", "--pool=prefork",

@@ -181,7 +181,7 @@ def collect_garbage() -> Response:
     )
 )
 def rebuild_index() -> Response:
-    restored, skipped = reindex(gateway().store, gateway().artifacts)
+    restored, skipped = reindex(gateway().store, gateway().artifacts, gateway().settings.keep_days)
     return answer_json({"restored": restored, "skipped": skipped})
 
 

@@ -124,7 +124,7 @@ def validate_query(model: type[M]) -> M:
             values[name] = given[0]
     _refuse_odd_values(values, ("query",))
     try:
-        return model.model_validate_strings(values)
+        return model.model_validate(values, strict=False)  # the strings mode knows no lists
     except ValidationError as error:
         raise BadRequest("the query does not fit the schema", field_errors(error, ("query",))) from None
 

@@ -106,7 +106,8 @@ def _flower(settings: Settings) -> Program:
         sys.executable, "-m", "celery", "--app", "shared.broker:app", "flower",
         "--address=127.0.0.1", f"--port={port}", "--read_only=True", "--max_tasks=10000",
     ]  # fmt: skip
-    return Program("flower", command, ports={"http": port}, is_essential=False)
+    environment = {"FLOWER_UNAUTHENTICATED_API": "true"}  # it listens on loopback, and only shows
+    return Program("flower", command, ports={"http": port}, environment=environment, is_essential=False)
 
 
 def _ray(settings: Settings, layout: Layout) -> Program:
@@ -127,9 +128,7 @@ def _ray(settings: Settings, layout: Layout) -> Program:
     ]  # fmt: skip
     metrics = {"AUTOSCALER_METRIC_PORT": first + 28, "DASHBOARD_METRIC_PORT": first + 29}
     environment = ONE_THREAD | _ray_access(layout) | {name: str(port) for name, port in metrics.items()}
-    return Program(
-        "ray", command, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False
-    )
+    return Program("ray", command, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False)
 
 
 def _ray_access(layout: Layout) -> dict[str, str]:

@@ -4,9 +4,9 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, JobStore
 
-STREAM_LENGTH = 10_000
 BEGINNING = "0-0"  # before every event
 EVENT_ID = re.compile(r"\d{1,16}-\d{1,16}\Z")
 
@@ -50,13 +50,17 @@ class EventLog:
         return str(newest[0][0]) if newest else BEGINNING
 
     def gap_before(self, job_id: str, event_id: str) -> Event | None:
-        """The `gap` event for somebody who resumes after an id that the stream no longer reaches back to."""
-        if self._redis.xlen(stream_key(job_id)) < STREAM_LENGTH:
-            return None
+        """The `gap` event for somebody who resumes after an id that the stream no longer reaches back to.
+
+        A stream that begins with the submission is whole; another has lost its head, to its length or its age.
+        """
         head = self._redis.xrange(stream_key(job_id), count=1)
         if not head or not precedes(event_id, head[0][0]):
             return None
-        return Event(event_id, "gap", {"attempt": int(head[0][1]["a"]), "resumes_at": head[0][0]})
+        first = head[0][1]
+        if first["t"] == "state" and first["a"] == "0" and first["d"] in (JobState.QUEUED, JobState.BLOCKED):
+            return None
+        return Event(event_id, "gap", {"attempt": int(first["a"]), "resumes_at": head[0][0]})
 
 
 def _order(event_id: str) -> tuple[int, int]:

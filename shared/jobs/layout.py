@@ -20,3 +20,7 @@ def committed_key(job_id: str) -> str:
 
 def upload_key(sha256: str) -> str:
     return f"files/{sha256}"
+
+
+def sweep_key(sweep_id: str) -> str:
+    return f"sweeps/{sweep_id}.json"

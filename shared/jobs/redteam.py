@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import redis
 
@@ -10,6 +11,7 @@ from shared.jobs.errors import NotFound
 from shared.jobs.store import PREFIX, JobStore
 
 AUDIT = f"{PREFIX}audit"
+NEWEST = f"{PREFIX}audit_newest"  # the hash of the newest entry
 ALLOWED = f"{PREFIX}allowed"
 GENESIS = "0" * 64
 
@@ -38,9 +40,10 @@ class Redteam:
         self._store = store
 
     def allow(self, name: str, ref: str, owner: str) -> AllowedModel:
+        """Put a model on the list; the list and its trail change together."""
         model = AllowedModel(name, ref, owner, self._store.now_ms())
-        self._redis.hset(ALLOWED, name, json.dumps(model._asdict()))
-        self.record(owner, "allow", f"{name} = {ref}")
+        text = json.dumps(model._asdict())
+        self._append(owner, "allow", f"{name} = {ref}", lambda pipe: pipe.hset(ALLOWED, name, text))
         return model
 
     def all(self) -> list[AllowedModel]:
@@ -54,22 +57,28 @@ class Redteam:
         return AllowedModel(**json.loads(text))
 
     def remove(self, name: str, owner: str) -> None:
+        """Raises NotFound."""
         self.find(name)
-        self._redis.hdel(ALLOWED, name)
-        self.record(owner, "remove", name)
+        self._append(owner, "remove", name, lambda pipe: pipe.hdel(ALLOWED, name))
 
     def record(self, owner: str, action: str, detail: str) -> None:
         """Append to the trail; each entry's hash covers the one before it."""
+        self._append(owner, action, detail, lambda _: None)
+
+    def _append(self, owner: str, action: str, detail: str, change: Callable[[Any], object]) -> None:
+        """An entry and what it is about, in one transaction; again when somebody else appended meanwhile."""
         while True:
             with self._redis.pipeline() as pipe:
                 try:
                     pipe.watch(AUDIT)
-                    before = pipe.xrevrange(AUDIT, count=1)
-                    previous = before[0][1]["hash"] if before else GENESIS
-                    at_ms = self._store.now_ms()
-                    entry = {"at_ms": str(at_ms), "owner": owner, "action": action, "detail": detail}
+                    last = pipe.xrevrange(AUDIT, count=1)
+                    previous = last[0][1]["hash"] if last else GENESIS
+                    entry = {"at_ms": str(self._store.now_ms()), "owner": owner, "action": action, "detail": detail}
+                    digest = _chain(previous, entry)
                     pipe.multi()
-                    pipe.xadd(AUDIT, {**entry, "hash": _chain(previous, entry)})
+                    change(pipe)
+                    pipe.xadd(AUDIT, {**entry, "hash": digest})
+                    pipe.set(NEWEST, digest)
                     pipe.execute()
                     return
                 except redis.WatchError:
@@ -80,7 +89,10 @@ class Redteam:
         return [AuditEntry(id, int(f["at_ms"]), f["owner"], f["action"], f["detail"], f["hash"]) for id, f in rows]
 
     def verify(self) -> tuple[int, str | None]:
-        """(entries, the first entry whose hash is not what its content and predecessor give)."""
+        """(entries, the first entry whose hash is not what its content and predecessor give).
+
+        A trail that lacks its newest entries is broken at the last one left ("0-0": none is).
+        """
         previous, count, after = GENESIS, 0, "0"
         while entries := self.audit(after):
             for entry in entries:
@@ -93,6 +105,8 @@ class Redteam:
                 if _chain(previous, content) != entry.hash:
                     return count, entry.id
                 previous, count, after = entry.hash, count + 1, entry.id
+        if previous != (self._redis.get(NEWEST) or GENESIS):
+            return count, after if count else "0-0"
         return count, None
 
 

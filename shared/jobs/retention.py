@@ -1,19 +1,27 @@
 """What may be thrown away, and when: by the reconciler as time passes, by `gc` at once.
 
-- files of deleted jobs: at once
-- prefixes that a finished record doesn't point to (superseded claims, checkpoints after success): after the end
-- uploads that no job refers to: after 7 days
-- records: after TENFOLD_KEEP_DAYS; their committed.json and artifacts stay, and GET serves them
-- folders of jobs that nobody knows (no record, no committed.json): by `gc`, a day after they were written
+- files of deleted jobs: at once, and once more ten minutes later, as a worker that lost its lease may have been writing
+- prefixes that neither the record nor its checkpoint points to, checkpoints after success: a minute after the end, or
+  after the next claim
+- uploads that no job refers to: after 7 days without use
+- records: after TENFOLD_KEEP_DAYS; their committed.json and artifacts stay, and GET serves them; what only a retry
+  would read goes
+- folders of jobs that nobody knows (no record, no committed.json), files cut short by a crash: by `gc`, a day after
+  they were written
 """
 
+import re
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+import redis
 
 from shared.artifacts import ArtifactStore
 from shared.jobs.errors import Conflict, NotFound
 from shared.jobs.files import UploadedFiles
-from shared.jobs.layout import COMMITTED, committed_key, job_folder
+from shared.jobs.history import read_committed
+from shared.jobs.layout import committed_key, job_folder, upload_key
 from shared.jobs.record import JobRecord
 from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, JobStore
@@ -21,6 +29,10 @@ from shared.jobs.store import PREFIX, JobStore
 DAY_S = 24 * 3600
 UPLOAD_DAYS = 7
 BATCH = 200
+AGAIN_S = 60.0  # what the artifact store refused to delete is tried again then
+
+CLAIM_PREFIX = re.compile(r"\d+-[0-9a-f]+")
+LEFTOVER = re.compile(r"\.(checkpoint|journal)-\d+")
 
 
 @dataclass
@@ -38,22 +50,20 @@ class Retention:
         self._store, self._artifacts, self._keep_days = store, artifacts, keep_days
         self._files = UploadedFiles(store, artifacts)
 
-    def clear_garbage(self) -> None:
-        """Files of deleted jobs, and the leftovers of finished ones."""
-        for job_id in self._store.redis.srandmember(f"{PREFIX}garbage", BATCH):
-            self._artifacts.delete(job_folder(job_id))
-            self._store.redis.srem(f"{PREFIX}garbage", job_id)
-        for job_id in self._store.redis.srandmember(f"{PREFIX}untidy", BATCH):
-            self._tidy(job_id)
-            self._store.redis.srem(f"{PREFIX}untidy", job_id)
+    def clear_garbage(self) -> dict[str, Exception]:
+        """Files of deleted jobs, and the leftovers of others; what could not be deleted, by name."""
+        return self._clear("garbage", self._artifacts.delete) | self._clear("untidy", self._tidy)
 
     def clear_old(self) -> None:
         """Uploads nobody refers to, records past their days."""
-        for sha256 in self._files.unreferenced(UPLOAD_DAYS * DAY_S):
-            self._files.remove(sha256)
+        self._files.drop_unused(UPLOAD_DAYS * DAY_S)
         before_ms = self._store.now_ms() - int(self._keep_days * DAY_S * 1000)
-        for job_id in self._store.redis.zrangebyscore(f"{PREFIX}finished", "-inf", before_ms, start=0, num=BATCH):
-            self._retire(job_id)
+        stay = 0  # those that can't go yet don't keep the others from going
+        for _ in range(BATCH):
+            oldest = self._store.redis.zrangebyscore(f"{PREFIX}finished", "-inf", before_ms, start=stay, num=1)
+            if not oldest:
+                return
+            stay += not self._retire(oldest[0])
 
     def collect(self, *, dry_run: bool) -> Removed:
         """Everything that may go, now: what `tenfold gc` does and prints."""
@@ -61,45 +71,92 @@ class Retention:
         for job_id in self._artifacts.folders("jobs"):
             for key in self._dispensable(job_id):
                 self._remove(key, removed, dry_run)
-        for sha256 in self._files.unreferenced(UPLOAD_DAYS * DAY_S):
-            self._remove(f"files/{sha256}", removed, dry_run)
-            if not dry_run:
-                self._files.remove(sha256)
+        for key in self._cut_short():
+            self._remove(key, removed, dry_run)
+        for sha256 in self._files.unused(UPLOAD_DAYS * DAY_S):
+            self._remove(upload_key(sha256), removed, dry_run=True)
+        if not dry_run:
+            self._files.drop_unused(UPLOAD_DAYS * DAY_S)
         return removed
 
     def _remove(self, key: str, removed: Removed, dry_run: bool) -> None:
         removed.keys.append(key)
-        removed.bytes += sum(blob.bytes for blob in self._artifacts.blobs(key)) or 0
+        removed.bytes += sum(blob.bytes for blob in self._artifacts.blobs(key))
         if not dry_run:
             self._artifacts.delete(key)
+
+    def _clear(self, name: str, clear: Callable[[str], None]) -> dict[str, Exception]:
+        """Deal with what is due in a set; what fails is put off, so that it stops nothing else."""
+        failures: dict[str, Exception] = {}
+        for member, score in self._store.due(name, BATCH):
+            try:
+                clear(member)
+                self._store.strike(name, (member, score))
+            except redis.RedisError:
+                raise
+            except Exception as error:  # whatever a file system may raise
+                failures[member] = error
+                self._store.put_off(name, member, AGAIN_S)
+        return failures
 
     def _tidy(self, job_id: str) -> None:
         for key in self._dispensable(job_id):
             self._artifacts.delete(key)
 
+    # What of a job's files may go ---------------------------------------------------------------------------------
+
     def _dispensable(self, job_id: str) -> list[str]:
         """The keys of a job's folder that nothing will read again."""
         folder = job_folder(job_id)
+        names = self._artifacts.folders(folder)  # before the record: no prefix of a later claim is among them
+        try:
+            record, may_go_on = self._record(job_id)
+        except NotFound:
+            return [] if not names or self._is_fresh(folder) else [folder]
+        return [f"{folder}/{name}" for name in self._superseded(names, record, may_go_on)]
+
+    def _record(self, job_id: str) -> tuple[JobRecord, bool]:
+        """The record, and whether an attempt may read its checkpoint. Raises NotFound."""
         try:
             record = self._store.get(job_id)
         except NotFound:
-            return [] if self._artifacts.exists(committed_key(job_id)) or self._is_fresh(folder) else [folder]
-        if record.state is not JobState.SUCCEEDED:
-            return []  # unfinished, or a retry may go on from its checkpoint
-        return [f"{folder}/{name}" for name in self._superseded(folder, record)]
+            return read_committed(job_id, self._artifacts), False
+        return record, record.state is not JobState.SUCCEEDED
 
-    def _superseded(self, folder: str, record: JobRecord) -> list[str]:
-        prefixes = [name for name in self._artifacts.folders(folder) if name not in (record.prefix, COMMITTED)]
-        own = self._artifacts.folders(f"{folder}/{record.prefix}")
-        return prefixes + [f"{record.prefix}/{name}" for name in own if name.startswith((".checkpoint-", ".journal-"))]
+    def _superseded(self, names: list[str], record: JobRecord, may_go_on: bool) -> Iterator[str]:
+        """Prefixes that nothing points to; where no attempt will follow, checkpoints too."""
+        pointer = record.checkpoint or "" if may_go_on else ""
+        for name in names:
+            if CLAIM_PREFIX.fullmatch(name) and name != record.prefix and f'"{name}/' not in pointer:
+                yield name
+        if not may_go_on and record.prefix in names:
+            own = self._artifacts.folders(f"{job_folder(record.id)}/{record.prefix}")
+            yield from (f"{record.prefix}/{name}" for name in own if LEFTOVER.fullmatch(name))
+
+    def _cut_short(self) -> Iterator[str]:
+        """Files whose writer was killed before they got their name."""
+        for top in ("jobs", "files", "sweeps"):
+            for blob in self._artifacts.blobs(top):
+                name = blob.key.rpartition("/")[2]
+                if name.startswith(".") and name.endswith(".part") and _is_old(blob.modified_s):
+                    yield blob.key
 
     def _is_fresh(self, folder: str) -> bool:
-        return any(time.time() - blob.modified_s < DAY_S for blob in self._artifacts.blobs(folder))
+        return any(not _is_old(blob.modified_s) for blob in self._artifacts.blobs(folder))
 
-    def _retire(self, job_id: str) -> None:
+    def _retire(self, job_id: str) -> bool:
+        """Let a record go whose committed.json is there; False when it has to stay."""
         if not self._artifacts.exists(committed_key(job_id)):
-            return
+            return False
         try:
             self._store.forget(job_id, with_files=False)
-        except (NotFound, Conflict):  # gone meanwhile, or an unfinished job needs it
-            return
+        except NotFound:  # gone meanwhile
+            return True
+        except Conflict:  # an unfinished job needs it, or its files are not in order yet
+            return False
+        self._tidy(job_id)
+        return True
+
+
+def _is_old(modified_s: float) -> bool:
+    return time.time() - modified_s >= DAY_S

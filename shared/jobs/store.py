@@ -5,148 +5,74 @@ script (folder `scripts`), so it happens whole or not at all, whoever dies meanw
 they hold and are refused (`LeaseLost`) when either is stale.
 """
 
-import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
-from shared.jobs.errors import BadRequest, Conflict, FieldError, LeaseLost, NotFound, QuotaExceeded, UnknownReference
-from shared.jobs.record import SUMMARY_FIELDS, JobRecord, Priority
+from shared.jobs.claims import Claim, Flags, Outcome, Report, Worker
+from shared.jobs.errors import Conflict, LeaseLost, NotFound
+from shared.jobs.listing import Page, Query, label_index
+from shared.jobs.record import SUMMARY_FIELDS, JobRecord
 from shared.jobs.states import JobState
+from shared.jobs.submissions import (
+    NewJob,
+    Submission,
+    Submitted,
+    digest_of_message,
+    fields_argument,
+    list_argument,
+    reference_index,
+    references_in_json,
+    submit_arguments,
+    submitted,
+    submitted_job,
+)
+
+__all__ = [
+    "PREFIX", "Claim", "Flags", "JobStore", "NewJob", "Outcome", "Page", "Query", "Report", "Submission", "Submitted",
+    "Worker", "label_index", "reference_index", "references_in_json", "script_texts",
+]  # fmt: skip
 
 PREFIX = "tf:"
-IDEMPOTENCY_MS = 24 * 3600 * 1000
 LOG_BYTES = 4 * 2**20  # kept of a running job's log
 RETRY_BASE_MS, RETRY_LONGEST_MS = 5_000, 300_000
-WALK = 2_000  # index entries one page may look at
-
-_SCRIPTS = Path(__file__).with_name("scripts")
-_ENTROPY = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8  # a base32 digit for each byte
+BATCH, WALK = 200, 2_000  # index entries per look, and at most per page
+SCRIPTS = Path(__file__).with_name("scripts")
 
 
-@dataclass(frozen=True)
-class NewJob:
-    """A validated submission, ready to be written. `message` is the Celery message with its placeholders."""
-
-    kind: str
-    kind_version: int
-    pool: str
-    params: str
-    message: str
-    queue: str  # the Redis list of its pool and priority
-    priority: Priority = Priority.NORMAL
-    name: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    max_attempts: int = 3
-    timeout_s: float | None = None
-    awaited: tuple[str, ...] = ()  # jobs referenced and known to the store
-    references: tuple[str, ...] = ()  # every reference: `file:<sha256>`, `job:<id>`
-
-
-@dataclass(frozen=True)
-class Submission:
-    """Who submits, and the idempotency key with the fingerprint of the body."""
-
-    owner: str
-    max_unfinished: int = 100_000
-    idempotency_key: str | None = None
-    fingerprint: str = ""
-
-
-class Submitted(NamedTuple):
-    id: str  # of the job, or of the sweep
-    jobs: tuple[str, ...]
-    created: bool  # False: the same key brought an earlier answer back
-    record: JobRecord | None = None  # of a job that was created, as it was written
-
-
-class Claim(NamedTuple):
-    """The right to write a job's outcome: stale as soon as anybody claims it again."""
-
-    job_id: str
-    attempt: int
-    token: str
-
-    @property
-    def prefix(self) -> str:
-        """The folder of this claim's files under the job's."""
-        return f"{self.attempt}-{self.token}"
-
-
-class Flags(NamedTuple):
-    """What a running job must heed at once."""
-
-    cancel: bool
-    hand_back: bool
-    overtime: bool
-
-
-class Report(NamedTuple):
-    """What a running job says in one write: opaque fields, events (type, JSON) and log text."""
-
-    fields: Mapping[str, str] = {}
-    events: Sequence[tuple[str, str]] = ()
-    log: str = ""
-
-
-class Outcome(NamedTuple):
-    """How an attempt ended, with the opaque fields to publish (result, artifacts, prefix, timings)."""
-
-    state: JobState
-    fields: Mapping[str, str] = {}
-    error_type: str = ""
-    error_message: str = ""
-    error_retryable: bool = False
-
-
-class Page(NamedTuple):
-    items: list[JobRecord]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class Query:
-    """Which jobs to list; every criterion must hold."""
-
-    kind: str | None = None
-    state: JobState | None = None
-    owner: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    limit: int = 50
-    cursor: str | None = None
-
-    def indexes(self) -> list[str]:
-        chosen = [f"kind:{self.kind}" if self.kind else "", f"state:{self.state}" if self.state else ""]
-        chosen += [f"owner:{self.owner}" if self.owner is not None else ""]
-        chosen += [f"label:{label_index(key, value)}" for key, value in self.labels]
-        return [f"{PREFIX}ix:{name}" for name in chosen if name] or [f"{PREFIX}ix:all"]
+def script_texts() -> dict[str, str]:
+    """The Lua scripts by name; `lib` comes before each of the others."""
+    return {path.stem: path.read_text() for path in sorted(SCRIPTS.glob("*.lua"))}
 
 
 class JobStore:
     """The verbs of a job's life. Thread-safe; make one per process."""
 
-    def __init__(self, client: "redis.Redis[str]") -> None:
+    def __init__(self, client: redis.Redis, scripts: Mapping[str, str] | None = None) -> None:
+        """`scripts` are by default the ones beside this file; tests pass changed ones."""
         self.redis: Any = client
-        lib = (_SCRIPTS / "lib.lua").read_text()
-        names = [path.stem for path in _SCRIPTS.glob("*.lua") if path.stem != "lib"]
-        self._scripts = {
-            name: client.register_script(lib + (_SCRIPTS / f"{name}.lua").read_text()) for name in sorted(names)
-        }
+        texts = dict(scripts or script_texts())
+        lib = texts.pop("lib")
+        self._scripts = {name: client.register_script(lib + text) for name, text in texts.items()}
 
     @classmethod
     def connect(cls, url: str) -> "JobStore":
-        """A store over a URL, with timeouts everywhere: nothing may hang on a dead peer."""
-        return cls(
-            redis.Redis.from_url(
-                url, decode_responses=True, socket_timeout=30, socket_connect_timeout=5, socket_keepalive=True,
-                health_check_interval=10, max_connections=1000,
-            )
+        """A store over a URL, with timeouts everywhere: nothing may hang on a dead peer.
+
+        A command whose connection broke is sent again, for about as long as a Redis takes to start anew; whoever can
+        wait longer tries longer himself. So a script may run twice where its caller called once, and heeds that.
+        """
+        client = redis.Redis.from_url(
+            url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5, socket_keepalive=True,
+            health_check_interval=10, max_connections=1000, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 5),
         )  # fmt: skip
+        return cls(client)
 
     # Submitting ---------------------------------------------------------------------------------------------------
 
@@ -155,21 +81,11 @@ class JobStore:
 
         Raises QuotaExceeded, UnknownReference, BadRequest.
         """
-        fields = _fields_of(new)
-        answer = self._run("submit", *self._submission(by), *_templates([new]), "0", 1, *_encode(new, fields))
-        submitted = self._submitted(answer)
-        if not submitted.created:
-            return submitted
-        _, _, created_ms, job_id, state = answer
-        written = {"id": job_id, "owner": by.owner, "state": state, "created_ms": created_ms}
-        return submitted._replace(record=JobRecord.from_hash({**fields, **written, "attempt": "0", "losses": "0"}))
+        return submitted_job(new, by, self._run("submit", *submit_arguments([new], by)))
 
     def submit_sweep(self, jobs: Sequence[NewJob], about: Mapping[str, str], by: Submission) -> Submitted:
         """All jobs of a sweep, or none; `about` are the sweep's own opaque fields."""
-        encoded = [item for new in jobs for item in _encode(new, _fields_of(new))]
-        head = (*self._submission(by), *_templates(jobs))
-        answer = self._run("submit", *head, "1", _entropy(), *_fields(about), len(jobs), *encoded)
-        return self._submitted(answer)
+        return submitted(self._run("submit", *submit_arguments(jobs, by, about)))
 
     def submitted_before(self, by: Submission) -> Submitted | None:
         """What this key and body brought before, if they did. Raises BadRequest for another body."""
@@ -178,29 +94,7 @@ class JobStore:
         fingerprint, id = self.redis.hmget(f"{PREFIX}idem:{by.owner}:{by.idempotency_key}", "fingerprint", "id")
         if id is None:
             return None
-        return self._submitted(["same", id] if fingerprint == by.fingerprint else ["other_body"])
-
-    def _submission(self, by: Submission) -> tuple[str | int, ...]:
-        key = f"{by.owner}:{by.idempotency_key}" if by.idempotency_key else ""
-        return by.owner, by.max_unfinished, key, by.fingerprint, IDEMPOTENCY_MS
-
-    def _submitted(self, answer: list[Any]) -> Submitted:
-        match answer:
-            case ["ok", sweep, _, *jobs]:
-                ids = tuple(jobs[::2])
-                return Submitted(sweep or ids[0], ids, created=True)
-            case ["same", id]:
-                return Submitted(id, (), created=False)
-            case ["other_body"]:
-                raise BadRequest(
-                    "this Idempotency-Key was used with another body in the last 24 hours; use a new key",
-                    [FieldError(("header", "Idempotency-Key"), "used with another body", "idempotency_key_reused")],
-                )
-            case ["quota", count]:
-                raise QuotaExceeded(f"you have {count} unfinished jobs; wait for some, or cancel some")
-            case ["unmet", id, state]:
-                raise UnknownReference(f"job {id} is {state}: its artifacts can't be used")
-        raise AssertionError(f"submit answered {answer}")
+        return submitted(["same", id] if fingerprint == by.fingerprint else ["other_body"])
 
     # Reading ------------------------------------------------------------------------------------------------------
 
@@ -227,23 +121,26 @@ class JobStore:
 
     def find(self, query: Query) -> Page:
         """Newest first, without params, result and artifacts. Walks the smallest index and asks the others."""
-        keys = query.indexes()
-        if len(keys) > 1:
-            sizes = self._pipeline([("zcard", key) for key in keys])
-            keys = [key for _, key in sorted(zip(sizes, keys, strict=True))]
+        smallest, *others = self._smallest_first([f"{PREFIX}ix:{name}" for name in query.indexes()])
+        count = BATCH if others else query.limit
         found: list[str] = []
         cursor = query.cursor
-        for _ in range(max(1, WALK // 200)):
-            batch = self._batch(keys[0], cursor, 200 if len(keys) > 1 else query.limit)
-            for job_id, is_match in zip(batch, self._matches(keys[1:], batch), strict=True):
+        for _ in range(WALK // BATCH):
+            batch = self._batch(smallest, cursor, count)
+            for job_id, is_match in zip(batch, self._matches(others, batch), strict=True):
                 cursor = job_id
                 if is_match:
                     found.append(job_id)
                 if len(found) == query.limit:
                     return Page(self.summaries(found), cursor)
-            if len(batch) < (200 if len(keys) > 1 else query.limit):
+            if len(batch) < count:
                 return Page(self.summaries(found), None)
         return Page(self.summaries(found), cursor)
+
+    def _smallest_first(self, keys: list[str]) -> list[str]:
+        if len(keys) == 1:
+            return keys
+        return [key for _, key in sorted(zip(self._pipeline([("zcard", key) for key in keys]), keys, strict=True))]
 
     def summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Records without their large fields; those gone meanwhile are left out."""
@@ -263,7 +160,7 @@ class JobStore:
 
     # A claim's life -----------------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str, attempt: int, worker: "Worker") -> tuple[Claim, JobRecord] | None:
+    def claim(self, job_id: str, attempt: int, worker: Worker) -> tuple[Claim, JobRecord] | None:
         """Take the job for one attempt; None when the message is stale, the job cancelled, or another was first."""
         token = secrets.token_hex(8)
         answer = self._run(
@@ -289,15 +186,15 @@ class JobStore:
     def report(self, claim: Claim, report: Report) -> Flags:
         """Progress, artifacts, checkpoint pointer, events and log of a running job. Raises LeaseLost."""
         events = [text for event in report.events for text in event]
-        answer = self._run("report", *claim, LOG_BYTES, report.log, *_fields(report.fields), len(events), *events)
+        answer = self._run(
+            "report", *claim, LOG_BYTES, report.log, *fields_argument(report.fields), len(events), *events
+        )
         return self._flags(answer, claim)
 
     def commit(self, claim: Claim, outcome: Outcome) -> JobState:
         """Publish the outcome and release dependants; the state it really ended in. Raises LeaseLost."""
-        answer = self._run(
-            "commit", *claim, outcome.state, *_fields(outcome.fields), outcome.error_type, outcome.error_message,
-            int(outcome.error_retryable),
-        )  # fmt: skip
+        error = (outcome.error_type, outcome.error_message, int(outcome.error_retryable))
+        answer = self._run("commit", *claim, outcome.state, *fields_argument(outcome.fields), *error)
         return JobState(self._held(answer, claim))
 
     def hand_back(self, claim: Claim) -> JobState:
@@ -326,8 +223,8 @@ class JobStore:
 
     def retry(self, job_id: str, message: str, queue: str) -> JobState:
         """Queue a failed or cancelled job again, from its last checkpoint, its losses forgotten."""
-        awaited = _list(self.get(job_id).waits)
-        answer = self._run("retry", job_id, *awaited, _digest(message), message, queue)
+        awaited = list_argument(self.get(job_id).waits)
+        answer = self._run("retry", job_id, *awaited, digest_of_message(message), message, queue)
         if answer is None:
             raise NotFound(f"there is no job {job_id}")
         if answer.startswith("not:"):
@@ -337,17 +234,22 @@ class JobStore:
         return JobState(answer)
 
     def forget(self, job_id: str, *, with_files: bool) -> None:
-        """Remove a finished job's record; with its files they become garbage too. Raises NotFound, Conflict."""
-        record = self.get(job_id)
-        labels = [label_index(key, value) for key, value in json.loads(record.labels).items()]
-        references = references_in_json(record.params)
-        answer = self._run("forget", job_id, int(with_files), *_list(references), *_list(labels))
+        """Remove a finished job's record; with its files they become garbage too. Raises NotFound, Conflict.
+
+        Conflict also for a job without a record (its files may still be there) that an unfinished one needs.
+        """
+        labels, params = self.redis.hmget(f"{PREFIX}job:{job_id}", "labels", "params")
+        named = [label_index(key, value) for key, value in json.loads(labels or "{}").items()]
+        references = references_in_json(params or "{}")
+        answer = self._run("forget", job_id, int(with_files), *list_argument(references), *list_argument(named))
         if answer is None:
             raise NotFound(f"there is no job {job_id}")
         if answer.startswith("not:"):
             raise Conflict(f"job {job_id} is {answer[4:]}: cancel it first")
         if answer.startswith("used:"):
             raise Conflict(f"job {job_id} is needed by the unfinished job {answer[5:]}")
+        if answer == "busy":
+            raise Conflict(f"job {job_id}'s files are still being put in order")
 
     def lose(self, job_id: str, attempt: int, *, only_expired: bool = False) -> JobState | None:
         """The worker of this attempt is gone: queue the next attempt, or end the job. None: nothing to lose."""
@@ -373,10 +275,11 @@ class JobStore:
 
     # What the reconciler does -------------------------------------------------------------------------------------
 
-    def expired(self, limit: int = 1000) -> list[str]:
-        """Running jobs whose lease has run out, oldest first."""
-        now_ms = self.now_ms()
-        return list(self.redis.zrangebyscore(f"{PREFIX}leases", "-inf", now_ms, start=0, num=limit))
+    def expired(self, limit: int = 1000) -> list[tuple[str, int]]:
+        """Running jobs whose lease has run out, oldest first, each with its attempt."""
+        ids = self.redis.zrangebyscore(f"{PREFIX}leases", "-inf", self.now_ms(), start=0, num=limit)
+        attempts = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "attempt") for job_id in ids])
+        return [(job_id, int(attempt)) for job_id, attempt in zip(ids, attempts, strict=True) if attempt]
 
     def push_due(self, limit: int = 1000) -> int:
         """Push the messages of retried jobs whose time has come."""
@@ -386,7 +289,46 @@ class JobStore:
         """Push again the messages that left their list unclaimed."""
         return list(self._run("republish", queue, int(patience_s * 1000), limit))
 
+    def lists(self) -> list[str]:
+        """Every list that messages were ever pushed to, of pools this process may not know too."""
+        return sorted(self.redis.smembers(f"{PREFIX}lists"))
+
+    def lacking_history(self, limit: int = 100) -> list[tuple[str, int]]:
+        """Some finished jobs whose committed.json is not known to be written: (id, when it finished)."""
+        ids = self.redis.srandmember(f"{PREFIX}uncommitted", limit)
+        finished = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "finished_ms") for job_id in ids])
+        return [(job_id, int(ms or 0)) for job_id, ms in zip(ids, finished, strict=True)]
+
+    def settle(self, job_id: str, attempt: str, finished_ms: str) -> str:
+        """committed.json was written as the record stood: 'settled', 'changed' since, or 'deleted' meanwhile."""
+        return str(self._run("settle", job_id, attempt, finished_ms))
+
+    def restore(self, fields: Mapping[str, str], sweep: Mapping[str, str]) -> bool:
+        """A finished record from history, unless it is there already or was deleted."""
+        labels = [label_index(key, value) for key, value in json.loads(fields.get("labels", "{}")).items()]
+        references = references_in_json(fields.get("params", "{}"))
+        lists = (*list_argument(references), *list_argument(labels), *fields_argument(sweep))
+        return bool(self._run("restore", fields["id"], *fields_argument(fields), *lists))
+
+    def due(self, name: str, limit: int) -> list[tuple[str, float]]:
+        """Entries of `garbage` or `untidy` whose time has come, each with its score."""
+        key = f"{PREFIX}{name}"
+        return list(self.redis.zrangebyscore(key, "-inf", self.now_ms(), start=0, num=limit, withscores=True))
+
+    def strike(self, name: str, entry: tuple[str, float]) -> None:
+        """A due entry was dealt with; one that was put off meanwhile stays."""
+        self._run("strike", name, entry[0], int(entry[1]))
+
+    def put_off(self, name: str, member: str, for_s: float) -> None:
+        """Deal with it later."""
+        self.redis.zadd(f"{PREFIX}{name}", {member: self.now_ms() + int(for_s * 1000)})
+
+    def drop_file(self, sha256: str, before_ms: int) -> bool:
+        """Forget an upload that nothing refers to and nobody used since; True: its blob may be deleted."""
+        return bool(self._run("drop_file", sha256, before_ms))
+
     def now_ms(self) -> int:
+        """Redis's clock: the only one that times in records come from."""
         seconds, micros = self.redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
@@ -410,87 +352,3 @@ class JobStore:
 
     def _flags(self, answer: Any, claim: Claim) -> Flags:
         return Flags(*(bool(flag) for flag in self._held(answer, claim)))
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Who claims: the worker's name, the process that runs the job, its lease and its threads."""
-
-    name: str
-    pid: int
-    lease_ttl_s: float = 15.0
-    threads: int = 1
-
-
-def label_index(key: str, value: str) -> str:
-    return f"{key}={value}"
-
-
-def reference_index(reference: str) -> str:
-    """The name under which uses of a reference are counted: `file:<sha256>`, or `job:<id>` whatever the artifact."""
-    return reference.partition("/")[0] if reference.startswith("job:") else reference
-
-
-def references_in_json(params: str) -> list[str]:
-    """The references in a params text, as they are counted; a text that only looks like one does no harm."""
-    return sorted(set(_references_in(json.loads(params))))
-
-
-def _references_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and value.startswith(("file:", "job:")):
-        yield reference_index(value)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _references_in(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _references_in(item)
-
-
-def _entropy() -> str:
-    return secrets.token_bytes(13).translate(_ENTROPY).decode()
-
-
-def _list(items: Sequence[str]) -> tuple[str | int, ...]:
-    return len(items), *items
-
-
-def _fields(fields: Mapping[str, str]) -> tuple[str | int, ...]:
-    flat = [text for pair in fields.items() for text in pair]
-    return len(flat), *flat
-
-
-def _digest(message: str) -> str:
-    return hashlib.sha256(message.encode()).hexdigest()[:16]
-
-
-def _templates(jobs: Sequence[NewJob]) -> tuple[str | int, ...]:
-    return _fields({_digest(message): message for message in {new.message for new in jobs}})
-
-
-def _fields_of(new: NewJob) -> dict[str, str]:
-    """What a submission says of its record; the script adds id, owner, state and times."""
-    fields: dict[str, str] = {
-        "kind": new.kind,
-        "kind_version": str(new.kind_version),
-        "pool": new.pool,
-        "list": new.queue,
-        "params": new.params,
-        "template": _digest(new.message),
-        "priority": new.priority,
-        "max_attempts": str(new.max_attempts),
-    }
-    if new.name is not None:
-        fields["name"] = new.name
-    if new.labels:
-        fields["labels"] = json.dumps(dict(new.labels))
-    if new.timeout_s is not None:
-        fields["timeout_ms"] = str(int(new.timeout_s * 1000))
-    if new.awaited:
-        fields["waits"] = " ".join(new.awaited)
-    return fields
-
-
-def _encode(new: NewJob, fields: Mapping[str, str]) -> tuple[str | int, ...]:
-    labels = [label_index(key, value) for key, value in new.labels.items()]
-    return _entropy(), *_fields(fields), *_list(new.awaited), *_list(new.references), *_list(labels)

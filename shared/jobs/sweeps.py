@@ -49,7 +49,7 @@ class Sweeps:
 
     def jobs(self, sweep_id: str) -> list[str]:
         """Its jobs in the order of the product."""
-        return list(self._redis.lrange(f"{PREFIX}sweep_jobs:{sweep_id}", 0, -1))
+        return sorted(self._redis.lrange(f"{PREFIX}sweep_jobs:{sweep_id}", 0, -1))  # ids sort by creation
 
     def states(self, sweep_id: str) -> dict[str, int]:
         """How many of its jobs are in each state."""

@@ -10,6 +10,7 @@ from shared.jobs.errors import NotFound
 from shared.jobs.store import PREFIX, JobStore
 
 TOKEN_PREFIX = "tenfold_"  # secret scanners find leaks by it
+USED = f"{PREFIX}tokens_used"  # when each was last used
 
 
 class Scope(StrEnum):
@@ -67,21 +68,23 @@ class Tokens:
 
     def caller(self, secret: str) -> Caller | None:
         """Who holds this token; None when it is unknown, revoked or past its days."""
-        key = self._key(_digest(secret))
-        fields = self._store.redis.hgetall(key)
-        now_ms = self._store.now_ms()
-        if not fields or int(fields.get("expires_ms", now_ms + 1)) <= now_ms:
+        digest = _digest(secret)
+        fields = self._store.redis.hgetall(self._key(digest))
+        if not fields:
             return None
-        if now_ms - int(fields.get("last_used_ms", 0)) > 60_000:
-            self._store.redis.hset(key, "last_used_ms", now_ms)
+        now_ms = self._store.now_ms()
+        if int(fields.get("expires_ms", now_ms + 1)) <= now_ms:
+            return None
+        self._note_use(digest[:16], now_ms)
         return Caller(fields["owner"], frozenset(Scope(scope) for scope in json.loads(fields["scopes"])))
 
     def all(self) -> list[Token]:
         """Every token, newest first."""
         tokens = []
+        used = self._store.redis.hgetall(USED)
         for token_id, digest in self._store.redis.hgetall(f"{PREFIX}tokens").items():
             if fields := self._store.redis.hgetall(self._key(digest)):
-                tokens.append(_token(token_id, fields))
+                tokens.append(_token(token_id, fields, used.get(token_id)))
         return sorted(tokens, key=lambda token: -token.created_ms)
 
     def revoke(self, token_id: str) -> None:
@@ -89,14 +92,22 @@ class Tokens:
         digest = self._store.redis.hget(f"{PREFIX}tokens", token_id)
         if digest is None:
             raise NotFound(f"there is no token {token_id}")
-        self._store.redis.delete(self._key(digest))
-        self._store.redis.hdel(f"{PREFIX}tokens", token_id)
+        with self._store.redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._key(digest))
+            pipe.hdel(f"{PREFIX}tokens", token_id)
+            pipe.hdel(USED, token_id)
+            pipe.execute()
+
+    def _note_use(self, token_id: str, now_ms: int) -> None:
+        """Once a minute, and apart from the token, which may be revoked at this moment."""
+        if now_ms - int(self._store.redis.hget(USED, token_id) or 0) > 60_000:
+            self._store.redis.hset(USED, token_id, now_ms)
 
     def _key(self, digest: str) -> str:
         return f"{PREFIX}token:{digest}"
 
 
-def _token(token_id: str, fields: dict[str, str]) -> Token:
+def _token(token_id: str, fields: dict[str, str], used_ms: str | None) -> Token:
     return Token(
         token_id,
         fields["name"],
@@ -104,7 +115,7 @@ def _token(token_id: str, fields: dict[str, str]) -> Token:
         tuple(Scope(scope) for scope in json.loads(fields["scopes"])),
         int(fields["created_ms"]),
         int(fields["expires_ms"]) if "expires_ms" in fields else None,
-        int(fields["last_used_ms"]) if "last_used_ms" in fields else None,
+        int(used_ms) if used_ms else None,
     )
 
 

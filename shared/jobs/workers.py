@@ -27,6 +27,7 @@ class WorkerList:
         with self._store.redis.pipeline(transaction=True) as pipe:
             pipe.zadd(f"{PREFIX}workers:{pool}", {name: until_ms})
             pipe.hset(f"{PREFIX}slots:{pool}", name, slots)
+            pipe.hset(f"{PREFIX}slots_last", pool, slots)
             pipe.execute()
 
     def remove(self, name: str, pool: str) -> None:
@@ -34,19 +35,21 @@ class WorkerList:
         self._store.redis.hdel(f"{PREFIX}slots:{pool}", name)
 
     def status(self, pool: str) -> PoolStatus:
-        """Waiting, running and alive now; `desired_workers = ceil((waiting + running) / slots per worker)`."""
+        """Waiting, running and alive now; `desired_workers = ceil((waiting + running) / slots per worker)`.
+
+        Slots per worker are those of the largest alive, or of the last seen when none is.
+        """
         redis, now_ms = self._store.redis, self._store.now_ms()
-        redis.zremrangebyscore(f"{PREFIX}workers:{pool}", "-inf", now_ms)
+        self._forget_the_dead(pool, now_ms)
         with redis.pipeline(transaction=True) as pipe:
             pipe.zcard(f"{PREFIX}queued:{pool}")
             pipe.zcard(f"{PREFIX}running:{pool}")
             pipe.zrange(f"{PREFIX}queued:{pool}", 0, 0, withscores=True)
             pipe.zrange(f"{PREFIX}workers:{pool}", 0, -1)
             pipe.hgetall(f"{PREFIX}slots:{pool}")
-            waiting, running, oldest, alive, slots = pipe.execute()
-        per_worker = max(
-            [int(slots[name]) for name in slots if name in alive] or [int(n) for n in slots.values()] or [1]
-        )
+            pipe.hget(f"{PREFIX}slots_last", pool)
+            waiting, running, oldest, alive, slots, last = pipe.execute()
+        per_worker = max([int(slots[name]) for name in alive if name in slots] or [int(last or 1)])
         return PoolStatus(
             pool=pool,
             waiting=waiting,
@@ -56,3 +59,9 @@ class WorkerList:
             oldest_wait_s=max(0.0, (now_ms - oldest[0][1]) / 1000) if oldest else 0.0,
             desired_workers=math.ceil((waiting + running) / per_worker),
         )
+
+    def _forget_the_dead(self, pool: str, now_ms: int) -> None:
+        dead = self._store.redis.zrangebyscore(f"{PREFIX}workers:{pool}", "-inf", now_ms)
+        if dead:
+            self._store.redis.zremrangebyscore(f"{PREFIX}workers:{pool}", "-inf", now_ms)
+            self._store.redis.hdel(f"{PREFIX}slots:{pool}", *dead)

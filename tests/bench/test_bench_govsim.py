@@ -5,10 +5,13 @@ import pytest
 from tests.bench.bench_govsim import MesaCommons, rows
 
 
-@pytest.mark.parametrize(("is_greedy", "months", "gains"), [
-    pytest.param(False, 12, 600, id="threshold"),
-    pytest.param(True, 1, 100, id="greedy"),
-])
+@pytest.mark.parametrize(
+    ("is_greedy", "months", "gains"),
+    [
+        pytest.param(False, 12, 600, id="threshold"),
+        pytest.param(True, 1, 100, id="greedy"),
+    ],
+)
 def test_the_peer_plays_the_same_commons(is_greedy, months, gains):
     model = MesaCommons(is_greedy, seed=0)
     while model.running:

@@ -74,17 +74,18 @@ def _is_pool_child(process: psutil.Process) -> bool:
         return False
 
 
-def recoveries(kills: list[tuple[str, float]], claims: dict[str, list[float]], ends: dict[str, float]) -> list[float]:
-    """For every job that was running at a kill and was claimed again: seconds from the kill to that claim.
+def recoveries(kills: list[tuple[str, float]], turns: list[list[tuple[str, float]]]) -> list[float]:
+    """For every job that lost its worker: seconds from the last kill to its return to the queue.
 
-    `claims` are the times of a job's attempts. A claim belongs to the last kill before it within 60 s.
+    `turns` are the states of each job with their times, in order. (How long it then waits for a free slot says how
+    many jobs there are, not how fast the cluster recovers.)
     """
     found = []
-    for times in claims.values():
-        for earlier, later in itertools.pairwise(times):
-            between = [at for _, at in kills if earlier <= at <= later]
-            if between:
-                found.append(later - between[-1])
+    for states in turns:
+        for (before, since), (after, at) in itertools.pairwise(states):
+            blamed = [killed for _, killed in kills if since <= killed <= at]
+            if (before, after) == ("running", "queued") and blamed:
+                found.append(at - blamed[-1])
     return found
 
 

@@ -128,15 +128,15 @@ def committed_once(client: Tenfold, job_id: str) -> bool:
 
 
 def report(client: Tenfold, killer: Killer, jobs: dict[str, Job]) -> None:
-    claims = {}
+    turns = []
     for job_id in jobs:
         states = [event for event in client.events(job_id) if event.type == "state"]
-        claims[job_id] = [int(e.id.partition("-")[0]) / 1000 for e in states if e.data["state"] == "running"]
-    times = recoveries(killer.kills, claims, {})
+        turns.append([(event.data["state"], int(event.id.partition("-")[0]) / 1000) for event in states])
+    times = recoveries(killer.kills, turns)
     attempts = sorted((job.attempt for job in jobs.values()), reverse=True)
     print(f"\nkilled: {killer.summary()}")
     print(f"attempts: {sum(n >= 2 for n in attempts)} of {len(attempts)} jobs needed a second; most {attempts[0]}")
-    print(f"from a kill to the job's next claim: {describe(times)}")
+    print(f"from a kill to the job's return to its queue: {describe(times)}")
 
 
 @pytest.mark.cluster

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,17 +74,20 @@ class Embedded:
         Supervisor(self.layout).call("stopProcess", self._full_name(program))
 
     def start(self, program: str) -> None:
-        Supervisor(self.layout).call("startProcess", self._full_name(program), False)
+        """Start it again; running already is fine."""
+        with suppress(xmlrpc.client.Fault):
+            Supervisor(self.layout).call("startProcess", self._full_name(program), False)
 
     def _full_name(self, program: str) -> str:
         return f"workers:{program}" if program.startswith("worker-") else f"{program}:{program}"
 
     @contextmanager
-    def extra_worker(self, pool: str, name: str) -> Iterator["ExtraWorker"]:
+    def extra_worker(self, pool: str, name: str, **settings: str) -> Iterator["ExtraWorker"]:
         """One more worker of a pool, as on another machine: nobody restarts it."""
+        environment = self.environment | {"OMP_NUM_THREADS": "1"} | settings
         command = [sys.executable, "-m", "workers", "worker", "--pool", pool, "--name", name]
         log = (self.layout.logs / f"{name}.log").open("wb")
-        process = subprocess.Popen(command, env=self.environment | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         worker = ExtraWorker(psutil.Process(process.pid))
         try:
             yield worker

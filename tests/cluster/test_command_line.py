@@ -57,11 +57,12 @@ def _order(event_id):
 
 
 def test_a_job_waits_for_the_job_it_refers_to(tenfold):
-    first = walk(tenfold, steps=20, step_s=0.05)
+    first = walk(tenfold, steps=60, step_s=0.05)
     second = walk(tenfold, steps=1, source=f"job:{first}/end.txt")
     assert json.loads(tenfold("jobs", "--json", "--limit", "1"))[0]["state"] == "blocked"
-    tenfold("cancel", second)
-    assert "succeeded" in tenfold("watch", first)
+    assert "succeeded" in tenfold("watch", second)
+    ends = [json.loads(tenfold("result", job_id))["position"] for job_id in (first, second)]
+    assert ends[0] != ends[1]
 
 
 def test_a_failed_job_says_why_and_its_exit_code_is_1(tenfold):

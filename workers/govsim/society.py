@@ -117,5 +117,3 @@ def conditions_of(params: SimulateParams) -> Conditions:
         newcomer_month=membership_of(params).newcomer_month,
         official_threshold=params.threshold_agents == "official",
     )
-
-

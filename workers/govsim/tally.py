@@ -114,4 +114,3 @@ class Tally:
             if "run_gain" in arrays:
                 tally._portions = [RunMetrics(*(arrays[f"run_{name}"] for name in RunMetrics._fields))]
         return tally
-

@@ -67,7 +67,7 @@ class Heartbeat:
 
     def check(self) -> None:
         """Raise when the method must stop."""
-        if self._is_lost:
+        if self._is_lost or time.monotonic() - self._last_contact > self._ttl_s:
             raise LeaseLost(f"job {self._claim.job_id} is no longer attempt {self._claim.attempt}'s")
         if self._flags.cancel:
             raise Cancelled("the job was cancelled")

@@ -1,7 +1,10 @@
 -- One worker gets the job: queued, and the message's attempt is the record's next.
 -- ARGV: id, attempt, claim token, worker, pid, lease in ms, threads. Returns the record, or nothing.
+-- The same call once more (its answer was lost on the way) is answered as the first time.
 local id, attempt, claim, worker, pid, ttl_ms, threads = take(), take(), take(), take(), take(), take_number(), take()
+if holds(id, attempt, claim) then return redis.call('HGETALL', job(id)) end
 if get(id, 'state') ~= 'queued' or number(id, 'attempt') + 1 ~= tonumber(attempt) then return false end
+local kind, pool, waited_ms = get(id, 'kind'), get(id, 'pool'), number(id, 'waited_ms')
 leave(id)
 set(id, 'attempt', attempt, 'claim', claim, 'worker', worker, 'pid', pid, 'claimed_ms', NOW, 'artifacts', '[]',
   'prefix', attempt .. '-' .. claim)
@@ -10,9 +13,10 @@ redis.call('HSETNX', job(id), 'threads', threads)  -- the first claim fixes it: 
 local timeout_ms = number(id, 'timeout_ms')
 if timeout_ms > 0 then set(id, 'deadline_ms', NOW + math.max(0, timeout_ms - number(id, 'ran_ms'))) end
 redis.call('ZADD', P .. 'leases', NOW + ttl_ms, id)
-redis.call('ZADD', P .. 'running:' .. get(id, 'pool'), NOW, id)
+redis.call('ZADD', P .. 'running:' .. pool, NOW, id)
 redis.call('SADD', P .. 'held:' .. worker, id)
-redis.call('HINCRBY', P .. 'counters', 'claims|' .. get(id, 'kind'), 1)
-redis.call('HINCRBY', P .. 'counters', 'waited_ms|' .. get(id, 'pool'), number(id, 'waited_ms'))
+if tonumber(attempt) > 1 then redis.call('ZADD', P .. 'untidy', NOW + LATE_WRITES_MS, id) end
+redis.call('HINCRBY', P .. 'counters', 'claims|' .. kind, 1)
+redis.call('HINCRBY', P .. 'counters', 'waited_ms|' .. pool, number(id, 'waited_ms') - waited_ms)
 to_state(id, 'running')
 return redis.call('HGETALL', job(id))

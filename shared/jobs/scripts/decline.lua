@@ -2,6 +2,6 @@
 -- ARGV: id, attempt, delay ms
 local id, attempt, delay_ms = take(), take(), take_number()
 if get(id, 'state') ~= 'queued' or number(id, 'attempt') + 1 ~= tonumber(attempt) then return false end
-leave(id)
-enqueue(id, NOW + delay_ms)
+redis.call('ZREM', P .. 'published:' .. get(id, 'list'), id)
+delay(id, NOW + delay_ms)
 return 'queued'

@@ -5,6 +5,7 @@
 local P = 'tf:'
 local STREAM_LENGTH = 10000           -- events kept per job
 local STREAM_AFTER_END_S = 24 * 3600  -- and for how long after its end
+local LATE_WRITES_MS = 60 * 1000      -- until nobody without a lease writes files any more; then what is left is cleared
 local argv_at = 0
 
 local function take()  -- the next argument
@@ -38,17 +39,19 @@ local function event(id, kind, data)  -- one entry of the job's stream
     't', kind, 'a', get(id, 'attempt') or '0', 'd', data)
 end
 
+local function is_final(state) return state == 'succeeded' or state == 'failed' or state == 'cancelled' end
+
 local function to_state(id, state)
   local from, owner = get(id, 'state'), get(id, 'owner')
   if from then redis.call('ZREM', P .. 'ix:state:' .. from, id) end
   redis.call('ZADD', P .. 'ix:state:' .. state, 0, id)
   set(id, 'state', state)
-  if state == 'succeeded' or state == 'failed' or state == 'cancelled' then
+  if is_final(state) then
     redis.call('ZREM', P .. 'ix:unfinished:' .. owner, id)
   else
     redis.call('ZADD', P .. 'ix:unfinished:' .. owner, 0, id)
   end
-  event(id, 'state', state)
+  if from ~= state then event(id, 'state', state) end
 end
 
 -- Crockford base32; `width` digits of a whole number.
@@ -85,19 +88,21 @@ local function push(id)
   message = string.gsub(message, 'TENFOLD_PUBLISH', publish)
   redis.call('LPUSH', list, message)
   redis.call('ZADD', P .. 'published:' .. list, publish, id)
+  redis.call('SADD', P .. 'lists', list)
   unset(id, 'missing_ms', 'due_ms')
 end
 
-local function enqueue(id, due_ms)
+local function delay(id, due_ms)  -- its message is pushed when its time comes
+  set(id, 'due_ms', due_ms)
+  redis.call('ZADD', P .. 'delayed', due_ms, id)
+end
+
+local function enqueue(id, due_ms)  -- it waits for a worker from `due_ms` on; 0: now
+  local from_ms = math.max(NOW, due_ms)
   to_state(id, 'queued')
-  set(id, 'queued_ms', NOW)
-  redis.call('ZADD', P .. 'queued:' .. get(id, 'pool'), NOW, id)
-  if due_ms > NOW then
-    set(id, 'due_ms', due_ms)
-    redis.call('ZADD', P .. 'delayed', due_ms, id)
-  else
-    push(id)
-  end
+  set(id, 'queued_ms', from_ms)
+  redis.call('ZADD', P .. 'queued:' .. get(id, 'pool'), from_ms, id)
+  if due_ms > NOW then delay(id, due_ms) else push(id) end
 end
 
 -- Take a job out of whatever its unfinished state keeps it in.
@@ -124,24 +129,8 @@ local function leave(id)
   end
 end
 
-local finish
-
-local function release_dependants(id, state)
-  local key = P .. 'dependants:' .. id
-  for _, other in ipairs(redis.call('SMEMBERS', key)) do
-    if state ~= 'succeeded' then
-      finish(other, 'failed', 'dependency_failed', 'job ' .. id .. ', whose artifact this job needs, ' ..
-        (state == 'failed' and 'failed' or 'was cancelled'))
-    else
-      redis.call('SREM', P .. 'waiting:' .. other, id)
-      if redis.call('SCARD', P .. 'waiting:' .. other) == 0 then enqueue(other, 0) end
-    end
-  end
-  redis.call('DEL', key)
-end
-
--- The end of a job: final state, error, counters, dependants, and the note that its files want a committed.json.
-finish = function(id, state, error_type, error_message, error_retryable)
+-- The end of one job: final state, error, counters, and the note that its files want a committed.json and a clean-up.
+local function close(id, state, error_type, error_message, error_retryable)
   leave(id)
   set(id, 'finished_ms', NOW)
   if error_type then
@@ -150,12 +139,38 @@ finish = function(id, state, error_type, error_message, error_retryable)
   to_state(id, state)
   redis.call('ZADD', P .. 'finished', NOW, id)
   redis.call('SADD', P .. 'uncommitted', id)
-  if state == 'succeeded' then redis.call('SADD', P .. 'untidy', id) end
+  if number(id, 'attempt') > 0 then redis.call('ZADD', P .. 'untidy', NOW + LATE_WRITES_MS, id) end
   redis.call('EXPIRE', P .. 'events:' .. id, STREAM_AFTER_END_S)
   redis.call('EXPIRE', P .. 'log:' .. id, STREAM_AFTER_END_S)
   redis.call('HINCRBY', P .. 'counters', 'finished|' .. get(id, 'kind') .. '|' .. state .. '|' .. (error_type or ''), 1)
   redis.call('HINCRBY', P .. 'counters', 'ran_ms|' .. get(id, 'kind'), number(id, 'ran_ms'))
-  release_dependants(id, state)
+end
+
+local function release(id, succeeded)  -- `id` waits for one job less
+  redis.call('SREM', P .. 'waiting:' .. id, succeeded)
+  if redis.call('SCARD', P .. 'waiting:' .. id) == 0 then enqueue(id, 0) end
+end
+
+-- The end of a job and what it means for those that wait for it: a success releases them, oldest first; any other end
+-- fails them, and those that wait for them. A list, because a recursion would overflow with a long chain.
+local function finish(id, state, error_type, error_message, error_retryable)
+  close(id, state, error_type, error_message, error_retryable)
+  local ended = {{id, state}}
+  while #ended > 0 do
+    local needed, how = unpack(table.remove(ended))
+    local dependants = redis.call('SMEMBERS', P .. 'dependants:' .. needed)
+    redis.call('DEL', P .. 'dependants:' .. needed)
+    table.sort(dependants)
+    for _, other in ipairs(dependants) do
+      if how == 'succeeded' then
+        release(other, needed)
+      elseif get(other, 'state') == 'blocked' then
+        close(other, 'failed', 'dependency_failed', 'job ' .. needed .. ', whose artifact this job needs, ' ..
+          (how == 'failed' and 'failed' or 'was cancelled'))
+        ended[#ended + 1] = {other, 'failed'}
+      end
+    end
+  end
 end
 
 -- May the holder of (attempt, claim) still write?
@@ -179,5 +194,5 @@ end
 
 local function fail_overtime(id)
   finish(id, 'failed', 'timeout', 'the job ran longer than its timeout_s of ' .. number(id, 'timeout_ms') / 1000 ..
-    ' s; submit it with a larger one, or retry to go on from its last checkpoint')
+    ' s; submit it with a larger one, or retry to go on from its last checkpoint', '1')
 end

@@ -1,4 +1,5 @@
--- A person's retry of a failed or cancelled job, from its last checkpoint. ARGV: id, awaited job ids..., template digest, message, list.
+-- A person's retry of a failed or cancelled job, from its last checkpoint.
+-- ARGV: id, awaited job ids..., template digest, message, list.
 -- Returns the state, 'not:<state>', 'unmet:<id>', or nothing.
 local id, awaited, digest, message, list = take(), take_list(), take(), take(), take()
 local state = get(id, 'state')
@@ -8,7 +9,7 @@ local unfinished = {}
 for _, other in ipairs(awaited) do
   local other_state = get(other, 'state')
   if other_state == 'failed' or other_state == 'cancelled' then return 'unmet:' .. other end
-  if other_state and other_state ~= 'succeeded' then unfinished[#unfinished + 1] = other end
+  if other_state and not is_final(other_state) then unfinished[#unfinished + 1] = other end
 end
 unset(id, 'finished_ms', 'cancel_requested_ms', 'error_type', 'error_message', 'error_retryable', 'timings')
 redis.call('HSETNX', P .. 'templates', digest, message)

@@ -159,6 +159,7 @@ def test_the_interval_is_the_t_interval_of_the_mean():
         pytest.param([3.0], (3.0, None, 0.0, None), id="one-run"),
         pytest.param([math.nan, 3.0], (3.0, None, 0.0, None), id="one-defined-run"),
         pytest.param([2.0, 2.0], (2.0, 0.0, 0.0, 0.0), id="two-equal-runs"),
+        pytest.param([0.1] * 20, (0.1, 0.0, 0.0, 0.0), id="equal-values-have-no-last-bits-of-spread"),
     ],
 )
 def test_undefined_values_enter_no_mean(values, expected):

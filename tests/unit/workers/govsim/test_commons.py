@@ -30,12 +30,15 @@ def test_the_resource_has_the_rules_of_the_params():
     np.testing.assert_array_equal(commons.has_collapsed(np.array([0, 1, 2, 3])), [True, True, False, False])
 
 
-@pytest.mark.parametrize(("params", "thresholds"), [
-    pytest.param({}, [10, 10, 10], id="five"),
-    pytest.param({"agents": 7}, [7, 7, 7], id="seven"),
-    pytest.param({"agents": 7, "threshold_agents": "official"}, [10, 7, 7], id="official-seven-begin-with-10"),
-    pytest.param({"growth": 4}, [15, 15, 15], id="fourfold-growth-75-by-5"),
-])
+@pytest.mark.parametrize(
+    ("params", "thresholds"),
+    [
+        pytest.param({}, [10, 10, 10], id="five"),
+        pytest.param({"agents": 7}, [7, 7, 7], id="seven"),
+        pytest.param({"agents": 7, "threshold_agents": "official"}, [10, 7, 7], id="official-seven-begin-with-10"),
+        pytest.param({"growth": 4}, [15, 15, 15], id="fourfold-growth-75-by-5"),
+    ],
+)
 def test_the_threshold_of_a_full_lake(params, thresholds):
     rule = threshold_rule_of(SimulateParams(**params))
     assert [int(rule.per_agent(np.array([100]), month)[0]) for month in range(3)] == thresholds

@@ -32,13 +32,16 @@ def line(figure, name, nth=0):
     return [trace for trace in figure["data"] if trace.get("name") == name][nth]
 
 
-@pytest.mark.parametrize("society", [
-    pytest.param({}, id="five"),
-    pytest.param({"agents": 100, "capacity": 2_000, "months": 30}, id="hundred"),
-    pytest.param({"agents": 1, "runs": 1, "months": 1}, id="one-of-everything"),
-    pytest.param({"policies": {"type": "fixed", "quantity": 0}}, id="nothing-taken"),
-    pytest.param({"experiment": "newcomer", "policies": {"type": "greedy"}}, id="nobody-met-the-newcomer"),
-])
+@pytest.mark.parametrize(
+    "society",
+    [
+        pytest.param({}, id="five"),
+        pytest.param({"agents": 100, "capacity": 2_000, "months": 30}, id="hundred"),
+        pytest.param({"agents": 1, "runs": 1, "months": 1}, id="one-of-everything"),
+        pytest.param({"policies": {"type": "fixed", "quantity": 0}}, id="nothing-taken"),
+        pytest.param({"experiment": "newcomer", "policies": {"type": "greedy"}}, id="nobody-met-the-newcomer"),
+    ],
+)
 def test_plotly_accepts_every_figure(society):
     drawn = figures([condition(**society)])
     assert {name.removesuffix(".plotly.json") for name in drawn} == NAMES

@@ -138,6 +138,7 @@ def test_a_lost_host_is_retryable(ray_address, tmp_path):
     import ray
 
     settings = Settings(ray_address=ray_address, ray_hosts=2)
+
     def lose_one():
         with open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool:
             ray.kill(pool._handles[1]._actor)

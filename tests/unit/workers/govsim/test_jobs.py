@@ -74,11 +74,14 @@ def test_the_summary_is_the_result_as_a_table(tmp_path):
             assert float(row[statistic]) == value
 
 
-@pytest.mark.parametrize(("params", "shown"), [
-    pytest.param({"runs": 60}, 40, id="forty-of-sixty"),
-    pytest.param({"runs": 60, "months": 50, "agents": 20, "capacity": 400}, 7, id="as-many-as-fit"),
-    pytest.param({"runs": 2, "months": 1_000, "agents": 100, "capacity": 10**6}, 0, id="none-fits"),
-])
+@pytest.mark.parametrize(
+    ("params", "shown"),
+    [
+        pytest.param({"runs": 60}, 40, id="forty-of-sixty"),
+        pytest.param({"runs": 60, "months": 50, "agents": 20, "capacity": 400}, 7, id="as-many-as-fit"),
+        pytest.param({"runs": 2, "months": 1_000, "agents": 100, "capacity": 10**6}, 0, id="none-fits"),
+    ],
+)
 def test_a_result_stays_within_its_bound(tmp_path, params, shown):
     result, _, _ = run(tmp_path, **params)
     assert len(result.runs) == shown
@@ -140,12 +143,24 @@ def test_the_tours_societies_show_what_the_paper_says_in_two_seconds(tmp_path):
     assert seconds < 10  # 2 s on an idle machine
 
 
-@pytest.mark.parametrize("params", [
-    pytest.param({"agents": 100, "capacity": 10**6, "runs": 200, "policies": {"type": "greedy"}}, id="wide"),
-    pytest.param({"agents": 100, "capacity": 10**6, "months": 1_000, "runs": 20}, id="long"),
-    pytest.param({"agents": 100, "capacity": 10**6, "months": 20, "runs": 20, "order": "sequential",
-                  "policies": {"type": "random", "low": 0, "high": 2, "unit": "threshold"}}, id="sequential"),
-])
+@pytest.mark.parametrize(
+    "params",
+    [
+        pytest.param({"agents": 100, "capacity": 10**6, "runs": 200, "policies": {"type": "greedy"}}, id="wide"),
+        pytest.param({"agents": 100, "capacity": 10**6, "months": 1_000, "runs": 20}, id="long"),
+        pytest.param(
+            {
+                "agents": 100,
+                "capacity": 10**6,
+                "months": 20,
+                "runs": 20,
+                "order": "sequential",
+                "policies": {"type": "random", "low": 0, "high": 2, "unit": "threshold"},
+            },
+            id="sequential",
+        ),
+    ],
+)
 def test_the_largest_societies_take_seconds(tmp_path, params):
     start = time.monotonic()
     run(tmp_path, **params)

@@ -52,14 +52,17 @@ def test_the_agreed_limit_is_the_months_threshold(play):
     assert limits == batch.threshold[0, :3].tolist() == [10, 8, 4]
 
 
-@pytest.mark.parametrize(("params", "utterances"), [
-    pytest.param({}, 5, id="five-agents"),
-    pytest.param({"agents": 30, "capacity": 600}, 9, id="cut-at-ten-steps-report-included"),
-    pytest.param({"agents": 30, "capacity": 600, "report": "none"}, 10, id="no-report-ten-utterances"),
-    pytest.param({"max_conversation_steps": 3}, 2, id="shorter"),
-    pytest.param({"report": "individual"}, 5, id="everyone-reports-itself"),
-    pytest.param({"communication": False}, 0, id="silence"),
-])
+@pytest.mark.parametrize(
+    ("params", "utterances"),
+    [
+        pytest.param({}, 5, id="five-agents"),
+        pytest.param({"agents": 30, "capacity": 600}, 9, id="cut-at-ten-steps-report-included"),
+        pytest.param({"agents": 30, "capacity": 600, "report": "none"}, 10, id="no-report-ten-utterances"),
+        pytest.param({"max_conversation_steps": 3}, 2, id="shorter"),
+        pytest.param({"report": "individual"}, 5, id="everyone-reports-itself"),
+        pytest.param({"communication": False}, 0, id="silence"),
+    ],
+)
 def test_the_log_and_the_published_counting_agree_on_utterances(play, params, utterances):
     records, params, batch = log_of(play, months=2, **params)
     for month in range(2):
@@ -87,11 +90,14 @@ def test_individual_reports_open_each_sentence(play):
     assert said(records)[1][1].startswith("Kate caught 10 tons of fish. I propose")
 
 
-@pytest.mark.parametrize(("scenario", "words"), [
-    pytest.param("fishery", "caught 10 tons of fish", id="fishery"),
-    pytest.param("pasture", "grazed 10 flocks", id="pasture"),
-    pytest.param("pollution", "produced 10 pallets of widgets", id="pollution"),
-])
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        pytest.param("fishery", "caught 10 tons of fish", id="fishery"),
+        pytest.param("pasture", "grazed 10 flocks", id="pasture"),
+        pytest.param("pollution", "produced 10 pallets of widgets", id="pollution"),
+    ],
+)
 def test_the_scenarios_differ_in_words(play, scenario, words):
     records, _, _ = log_of(play, scenario=scenario, months=1)
     assert words in said(records)[0][1]

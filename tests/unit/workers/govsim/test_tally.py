@@ -22,11 +22,14 @@ def tallied(params, batch, *portions):
     return tally
 
 
-@pytest.fixture(scope="module", params=[
-    pytest.param({}, id="default"),
-    pytest.param({"experiment": "newcomer"}, id="newcomer"),
-    pytest.param({"communication": False, "order": "sequential"}, id="silent-sequential"),
-])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param({}, id="default"),
+        pytest.param({"experiment": "newcomer"}, id="newcomer"),
+        pytest.param({"communication": False, "order": "sequential"}, id="silent-sequential"),
+    ],
+)
 def society(request, play):
     return play(policies=RANDOM, runs=90, **request.param)
 

@@ -25,17 +25,20 @@ def stock(*units):
     return np.array(units)
 
 
-@pytest.mark.parametrize(("reply", "readable"), [
-    pytest.param(None, False, id="no-reply"),
-    pytest.param("", False, id="empty"),
-    pytest.param("I would take 10 tons.", False, id="no-marker"),
-    pytest.param("Answer:", False, id="nothing-after-the-marker"),
-    pytest.param("Answer: five tons", False, id="words"),
-    pytest.param("Answer: 0 tons", True, id="zero-said"),
-    pytest.param("So, the answer is: 7 tons", True, id="official-marker"),
-    pytest.param("**Answer**: 12 tons", True, id="bold-marker"),
-    pytest.param("**Answer:** 12 tons", True, id="bold-with-colon"),
-])
+@pytest.mark.parametrize(
+    ("reply", "readable"),
+    [
+        pytest.param(None, False, id="no-reply"),
+        pytest.param("", False, id="empty"),
+        pytest.param("I would take 10 tons.", False, id="no-marker"),
+        pytest.param("Answer:", False, id="nothing-after-the-marker"),
+        pytest.param("Answer: five tons", False, id="words"),
+        pytest.param("Answer: 0 tons", True, id="zero-said"),
+        pytest.param("So, the answer is: 7 tons", True, id="official-marker"),
+        pytest.param("**Answer**: 12 tons", True, id="bold-marker"),
+        pytest.param("**Answer:** 12 tons", True, id="bold-with-colon"),
+    ],
+)
 def test_trap_1_a_failed_reply_is_counted_not_taken_for_restraint(reply, readable):
     assert is_readable(reply) is readable
 
@@ -73,12 +76,15 @@ def test_trap_2_the_allocation_accepts_demands_above_the_stock(play, allocation)
     assert (batch.demanded[:, 0] == [150, 101, 10, 10, 10]).all()  # named as asked, not clamped
 
 
-@pytest.mark.parametrize(("official", "month", "expected"), [
-    pytest.param(True, 0, 10, id="official-literal-10-in-month-1"),
-    pytest.param(True, 5, 12, id="official-divides-by-the-starting-4-for-ever"),
-    pytest.param(False, 0, 12, id="present-4"),
-    pytest.param(False, 3, 10, id="present-5-once-the-newcomer-is-there"),
-])
+@pytest.mark.parametrize(
+    ("official", "month", "expected"),
+    [
+        pytest.param(True, 0, 10, id="official-literal-10-in-month-1"),
+        pytest.param(True, 5, 12, id="official-divides-by-the-starting-4-for-ever"),
+        pytest.param(False, 0, 12, id="present-4"),
+        pytest.param(False, 3, 10, id="present-5-once-the-newcomer-is-there"),
+    ],
+)
 def test_trap_3_the_threshold_divides_by_who_is_present(official, month, expected):
     rule = ThresholdRule(Membership(5, 3), growth=2, official=official)
     assert rule.per_agent(stock(100), month)[0] == expected
@@ -101,12 +107,15 @@ def test_trap_5_the_seed_reaches_the_lottery(play):
     assert len({tuple(grants) for grants in one.granted[:, 0].tolist()}) > 15  # and differs between runs
 
 
-@pytest.mark.parametrize(("after", "collapsed", "next_stock"), [
-    pytest.param(5, False, 10, id="exactly-5-is-alive"),
-    pytest.param(4, True, 8, id="4-is-lost-though-8-would-follow"),
-    pytest.param(0, True, 0, id="empty"),
-    pytest.param(60, False, 100, id="doubled-then-capped"),
-])
+@pytest.mark.parametrize(
+    ("after", "collapsed", "next_stock"),
+    [
+        pytest.param(5, False, 10, id="exactly-5-is-alive"),
+        pytest.param(4, True, 8, id="4-is-lost-though-8-would-follow"),
+        pytest.param(0, True, 0, id="empty"),
+        pytest.param(60, False, 100, id="doubled-then-capped"),
+    ],
+)
 def test_trap_7_collapse_is_tested_before_growth_and_below_5(after, collapsed, next_stock):
     commons = Commons(capacity=100, start=100, growth=2, collapse_below=5)
     assert commons.has_collapsed(stock(after))[0] == collapsed
