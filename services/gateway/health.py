@@ -5,13 +5,12 @@ processes.
 """
 
 import os
-import time
 from collections.abc import Iterator
 from functools import cache
 
 import redis
 import structlog
-from flask import Flask, Response, g, request
+from flask import Response, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -90,22 +89,14 @@ def metrics() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def measure_requests(app: Flask) -> None:
-    """Count and time every request by its route."""
-
-    def started() -> None:
-        g.started = time.perf_counter()
-
-    def finished(response: Response) -> Response:
-        route = request.url_rule.rule if request.url_rule else "none"
-        method = request.method if request.url_rule else "any"  # a stranger's words make no new series
-        _requests(method, route, response.status_code).inc()
-        if not response.is_streamed:
-            _latency(method, route).observe(time.perf_counter() - g.started)
-        return response
-
-    app.before_request(started)
-    app.after_request(finished)
+def observe(response: Response, took_s: float) -> None:
+    """Count a request by its route, and time it unless its answer is a stream."""
+    rule = request.url_rule
+    route = rule.rule if rule else "none"
+    method = request.method if rule else "any"  # a stranger's words make no new series
+    _requests(method, route, response.status_code).inc()
+    if not response.is_streamed:
+        _latency(method, route).observe(took_s)
 
 
 @cache

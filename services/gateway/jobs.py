@@ -1,19 +1,18 @@
 """`/v1/jobs`: submit, list, look, cancel, retry, delete."""
 
 import hashlib
-import json
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from flask import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.auth import caller, require_owner
 from services.gateway.bodies import read_json, validate, validate_query
-from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_json
+from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_json, answer_text
 from services.gateway.state import gateway
 from services.gateway.submissions import audit, authorise, model_for, new_job, submission, submit_once
-from services.gateway.views import JobPage, JobView, job_item, job_view
+from services.gateway.views import JobPage, JobView, job_item, job_json
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import Conflict, NotFound
@@ -86,7 +85,7 @@ def submit_job() -> Response:
     raw = read_json()
     body = validate(model_for(raw.value), raw.text)
     if query.dry_run:
-        return answer_json({"kind": body.kind, "params": json.loads(new_job(body).params)})
+        return answer_text(f'{{"kind": "{body.kind}", "params": {new_job(body).params}}}')
     by = submission(raw.value)
 
     def attempt() -> Submitted:
@@ -100,7 +99,7 @@ def submit_job() -> Response:
         audit(body.kind, "submitted", submitted.id)
     record = submitted.record or find_job(submitted.id)
     status = 202 if submitted.created else 200
-    return answer_json(_view(record), status, {"Location": f"/v1/jobs/{submitted.id}"})
+    return answer_text(_text(record), status, {"Location": f"/v1/jobs/{submitted.id}"})
 
 
 @routes.add(
@@ -122,7 +121,7 @@ def get_job(job_id: str) -> Response:
     query = validate_query(WaitQuery)
     if query.wait_s:
         _wait_until_final(job_id, query.wait_s)
-    return answer_json(_current(job_id))
+    return answer_text(_current(job_id))
 
 
 @routes.add(
@@ -139,7 +138,7 @@ def get_job(job_id: str) -> Response:
 def cancel_job(job_id: str) -> Response:
     _own_record(job_id)
     gateway().store.cancel(job_id)
-    return answer_json(_current(job_id), 202)
+    return answer_text(_current(job_id), 202)
 
 
 @routes.add(
@@ -163,7 +162,7 @@ def retry_job(job_id: str) -> Response:
     audit(spec.kind, "retry", job_id)
     message = gateway().messages.template(spec, record.priority)
     gateway().store.retry(job_id, message, queue_key(spec.pool, record.priority))
-    return answer_json(_current(job_id), 202)
+    return answer_text(_current(job_id), 202)
 
 
 @routes.add(
@@ -211,12 +210,12 @@ def _own_record(job_id: str) -> JobRecord:
     return record
 
 
-def _current(job_id: str) -> dict[str, Any]:
-    return _view(find_job(job_id))
+def _current(job_id: str) -> str:
+    return _text(find_job(job_id))
 
 
-def _view(record: JobRecord) -> dict[str, Any]:
-    return job_view(record, _waiting_for(record))
+def _text(record: JobRecord) -> str:
+    return job_json(record, _waiting_for(record))
 
 
 def _waiting_for(record: JobRecord) -> list[str]:

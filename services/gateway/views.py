@@ -270,14 +270,11 @@ def job_item(record: JobRecord, waiting_for: list[str] | None = None) -> dict[st
     }
 
 
-def job_view(record: JobRecord, waiting_for: list[str] | None = None) -> dict[str, Any]:
-    """A record as `JobView`."""
-    return {
-        **job_item(record, waiting_for),
-        "params": json.loads(record.params),
-        "result": json.loads(record.result) if record.result else None,
-        "artifacts": artifact_views(record),
-    }
+def job_json(record: JobRecord, waiting_for: list[str] | None = None) -> str:
+    """A record as the text of a `JobView`: params and result go out as they are kept, without being read."""
+    item = json.dumps(job_item(record, waiting_for), ensure_ascii=False)
+    artifacts = json.dumps(artifact_views(record), ensure_ascii=False) if record.artifacts != "[]" else "[]"
+    return f'{item[:-1]}, "params": {record.params}, "result": {record.result or "null"}, "artifacts": {artifacts}}}'
 
 
 def artifact_views(record: JobRecord) -> list[dict[str, Any]]:
