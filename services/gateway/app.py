@@ -74,27 +74,28 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     problems.install(app)
     open_paths = frozenset(operation.path for operation in operations if operation.is_open)
-    app.before_request(lambda: _begin(open_paths))  # one function each: every one costs each request
+    app.before_request(lambda: _begin(settings, open_paths))  # one function each: every one costs each request
     app.after_request(_finish)
     for resource in RESOURCES:
         resource.install(app)
     return app
 
 
-def _begin(open_paths: frozenset[str]) -> None:
+def _begin(settings: Settings, open_paths: frozenset[str]) -> None:
     """Name the request; check host and origin of every call, the caller of every call but the open ones."""
-    g.started = time.perf_counter()
     environ = request.environ
     given = environ.get("HTTP_X_REQUEST_ID", "")
-    g.request_id = given if REQUEST_ID.match(given) else secrets.token_hex(8)
-    auth.check_origin(environ)
+    g.started, g.request_id = time.perf_counter(), given if REQUEST_ID.match(given) else secrets.token_hex(8)
+    auth.check_origin(environ, settings)
     if environ["PATH_INFO"] not in open_paths:
-        auth.authenticate(environ)
+        g.caller = auth.authenticate(environ, settings)
 
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
-    if response.status_code >= 400 and not drain():
+    status = response.status_code
+    if status >= 400 and not drain():
         response.headers["Connection"] = "close"
-    health.observe(response, time.perf_counter() - g.started)
+    rule = request.url_rule
+    health.observe(request.method if rule else "any", rule.rule if rule else "none", status, g.started)
     return response

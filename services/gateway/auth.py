@@ -30,16 +30,14 @@ def caller() -> Caller:
     return known
 
 
-def authenticate(environ: dict[str, Any]) -> None:
-    """Find out who calls. Raises Problem 401."""
-    settings = gateway().settings
+def authenticate(environ: dict[str, Any], settings: Settings) -> Caller:
+    """Who calls. Raises Problem 401."""
     header = environ.get("HTTP_AUTHORIZATION")
     if header is not None:
-        g.caller = _holder(header)
-    elif trusts_loopback(settings) and _is_loopback(environ.get("REMOTE_ADDR", "")):
-        g.caller = LOCAL_REDTEAM if settings.redteam else LOCAL
-    else:
-        raise _unauthorized("a token is required")
+        return _holder(header)
+    if trusts_loopback(settings) and _is_loopback(environ.get("REMOTE_ADDR", "")):
+        return LOCAL_REDTEAM if settings.redteam else LOCAL
+    raise _unauthorized("a token is required")
 
 
 def require(*scopes: Scope) -> None:
@@ -55,9 +53,8 @@ def require_owner(owner: str, what: str) -> None:
         raise Problem("forbidden", f"{what} is {owner}'s; changing another's needs the scope admin")
 
 
-def check_origin(environ: dict[str, Any]) -> None:
+def check_origin(environ: dict[str, Any], settings: Settings) -> None:
     """Refuse unknown Host headers and foreign origins. Raises Problem 403."""
-    settings = gateway().settings
     host = environ.get("HTTP_HOST", "")
     if trusts_loopback(settings) and not _is_named(host, settings.hosts):
         raise Problem("forbidden", f"Host {host[:100]!r} is not this gateway's; add it to TENFOLD_HOSTS")

@@ -40,7 +40,7 @@ def read_json() -> Body:
     length = here.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
-    text = read(here.stream, limit + 1)
+    text = read(here.stream, limit + 1) if length is None else read(here.environ["wsgi.input"], length)
     if len(text) > limit:
         raise _too_large(limit)
     value = parse_json(text)

@@ -107,14 +107,16 @@ def audit(kind: str, action: str, detail: str) -> None:
 
 def submission(body: dict[str, Any]) -> Submission:
     """Who submits, with the idempotency key of the request. Raises BadRequest for an odd key."""
-    key = request.headers.get("Idempotency-Key")
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not KEY.match(key):
         message = "must be 1 to 255 visible ASCII characters"
         raise BadRequest(
             f"Idempotency-Key {message}", [FieldError(("header", "Idempotency-Key"), message, "idempotency_key")]
         )
-    canonical = json.dumps([request.path, body], sort_keys=True, ensure_ascii=True)
-    fingerprint = hashlib.sha256(canonical.encode()).hexdigest() if key else ""
+    fingerprint = ""
+    if key:
+        canonical = json.dumps([request.path, body], sort_keys=True)
+        fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
     return Submission(caller().owner, gateway().settings.max_unfinished, key, fingerprint)
 
 

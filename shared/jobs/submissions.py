@@ -5,6 +5,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from shared.jobs.errors import BadRequest, FieldError, QuotaExceeded, UnknownReference
@@ -55,9 +56,7 @@ class Submitted(NamedTuple):
     record: JobRecord | None = None  # of a single job, where it is known without reading it
 
 
-def submit_arguments(
-    jobs: Sequence[NewJob], by: Submission, sweep: Mapping[str, str] | None = None
-) -> Iterator[str | int]:
+def submit_arguments(jobs: Sequence[NewJob], by: Submission, sweep: Mapping[str, str] | None = None) -> list[str | int]:
     """The arguments of submit.lua; `sweep` are a sweep's own opaque fields. Raises BadRequest for a sweep too large."""
     size = sum(len(new.params) for new in jobs)
     if sweep is not None and size > SWEEP_BYTES:
@@ -67,12 +66,14 @@ def submit_arguments(
             [FieldError(("body", "params"), "too large for so many jobs", "sweep")],
         )
     key = f"{by.owner}:{by.idempotency_key}" if by.idempotency_key else ""
-    yield from (by.owner, by.max_unfinished, secrets.token_hex(8), key, by.fingerprint, IDEMPOTENCY_MS)
-    yield from fields_argument({digest_of_message(message): message for message in {new.message for new in jobs}})
-    yield from ("0",) if sweep is None else ("1", _entropy(), *fields_argument(sweep))
-    yield len(jobs)
+    templates = {digest_of_message(new.message): new.message for new in jobs}
+    arguments: list[str | int] = [
+        by.owner, by.max_unfinished, secrets.token_hex(8), key, by.fingerprint, IDEMPOTENCY_MS,
+        *fields_argument(templates), *(("0",) if sweep is None else ("1", _entropy(), *fields_argument(sweep))), len(jobs),
+    ]  # fmt: skip
     for new in jobs:
-        yield from _job_arguments(new)
+        arguments += _job_arguments(new)
+    return arguments
 
 
 def submitted(answer: list[Any]) -> Submitted:
@@ -140,6 +141,7 @@ def fields_argument(fields: Mapping[str, str]) -> Arguments:
     return list_argument([text for pair in fields.items() for text in pair])
 
 
+@lru_cache(maxsize=1024)
 def digest_of_message(message: str) -> str:
     """The name of a message template."""
     return hashlib.sha256(message.encode()).hexdigest()[:16]
