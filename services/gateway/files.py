@@ -79,6 +79,12 @@ def get_file(sha256: str) -> Response:
 def _source() -> tuple[IO[bytes], str]:
     """The stream to read and its media type."""
     if request.mimetype != "multipart/form-data":
+        if (
+            not request.content_type
+            and not request.content_length
+            and not request.environ.get("HTTP_TRANSFER_ENCODING")
+        ):
+            raise BadRequest("the body is missing", [FieldError(("body",), "send the file's bytes", "missing")])
         return request.stream, _media_type(request.mimetype)
     try:
         parts, fields = request.files.getlist("file"), [*request.files, *request.form]

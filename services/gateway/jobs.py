@@ -86,13 +86,13 @@ def submit_job() -> Response:
     body = validate(model_for(raw.value), raw.text)
     if query.dry_run:
         return answer_text(f'{{"kind": "{body.kind}", "params": {new_job(body).params}}}')
-    by = submission(raw.value)
+    by, parts = submission(raw.value), gateway()
 
     def attempt() -> Submitted:
         new = new_job(body)
-        gateway().refuse_when_full()
+        parts.refuse_when_full()
         audit(body.kind, "submit", new.params[:AUDITED])
-        return gateway().store.submit(new, by)
+        return parts.store.submit(new, by)
 
     submitted = submit_once(by, attempt)
     if submitted.created:

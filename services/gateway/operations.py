@@ -1,6 +1,5 @@
 """How a route is declared: one `Operation` beside each view, from which Flask's URL map and OpenAPI both come."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from werkzeug.datastructures import Headers
 from services.gateway.auth import require
 from services.gateway.bodies import refuse_query
 from services.gateway.problems import Problem
+from services.gateway.views import as_json
 from shared.jobs.tokens import Scope
 
 ULID = r"^[0-9A-HJKMNP-TV-Z]{26}$"
@@ -90,7 +90,7 @@ class JsonAnswer(Response):
 
 def answer_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return answer_text(json.dumps(value, ensure_ascii=False), status, headers)
+    return answer_text(as_json(value), status, headers)
 
 
 def answer_text(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -25,6 +25,7 @@ from shared.jobs.tokens import Scope
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,63}$")]
 LabelValue = Annotated[Text, StringConstraints(max_length=63)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16, description="At most 16; listings filter by them.")]
+_canonical = json.JSONEncoder(sort_keys=True).encode
 KEY = re.compile(r"[!-~]{1,255}\Z")
 
 
@@ -115,8 +116,7 @@ def submission(body: dict[str, Any]) -> Submission:
         )
     fingerprint = ""
     if key:
-        canonical = json.dumps([request.path, body], sort_keys=True)
-        fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+        fingerprint = hashlib.sha256(_canonical([request.path, body]).encode()).hexdigest()
     return Submission(caller().owner, gateway().settings.max_unfinished, key, fingerprint)
 
 

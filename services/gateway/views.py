@@ -235,6 +235,9 @@ class ReindexView(View):
     skipped: int
 
 
+as_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def rfc3339(ms: int | None) -> str | None:
     """Milliseconds since the epoch as RFC 3339 UTC."""
     if ms is None:
@@ -272,8 +275,8 @@ def job_item(record: JobRecord, waiting_for: list[str] | None = None) -> dict[st
 
 def job_json(record: JobRecord, waiting_for: list[str] | None = None) -> str:
     """A record as the text of a `JobView`: params and result go out as they are kept, without being read."""
-    item = json.dumps(job_item(record, waiting_for), ensure_ascii=False)
-    artifacts = json.dumps(artifact_views(record), ensure_ascii=False) if record.artifacts != "[]" else "[]"
+    item = as_json(job_item(record, waiting_for))
+    artifacts = as_json(artifact_views(record)) if record.artifacts != "[]" else "[]"
     return f'{item[:-1]}, "params": {record.params}, "result": {record.result or "null"}, "artifacts": {artifacts}}}'
 
 

@@ -1,4 +1,4 @@
-def test_smoke(api, submit, worker):
+def test_smoke_(api, submit, worker):
     job = submit(params={"note": "x"})
     print(api.get(f"/v1/jobs/{job}").json)
     worker.run(job, {"note": "x", "padding": ""}, end_txt=b"hello")
