@@ -113,12 +113,6 @@ class JobStore:
         """The jobs a blocked one still waits for."""
         return sorted(self.redis.smembers(f"{PREFIX}waiting:{job_id}"))
 
-    def unfinished_users(self, reference: str) -> list[str]:
-        """The unfinished jobs whose params refer to `file:<sha256>` or `job:<id>`."""
-        users = sorted(self.redis.smembers(f"{PREFIX}uses:{reference}"))
-        states = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "state") for job_id in users])
-        return [job_id for job_id, state in zip(users, states, strict=True) if state and not JobState(state).is_final]
-
     def find(self, query: Query) -> Page:
         """Newest first, without params, result and artifacts. Walks the smallest index and asks the others."""
         smallest, *others = self._smallest_first([f"{PREFIX}ix:{name}" for name in query.indexes()])
