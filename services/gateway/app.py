@@ -95,8 +95,8 @@ def _begin(settings: Settings, open_paths: frozenset[str]) -> None:
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     status = response.status_code
-    if status >= 400 and not drain():
-        response.headers["Connection"] = "close"
+    if status >= 400:
+        drain()
     here: Request = request._get_current_object()  # type: ignore[attr-defined]
     rule = here.url_rule
     health.observe(here.method if rule else "any", rule.rule if rule else "none", status, g.started)

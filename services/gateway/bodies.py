@@ -6,9 +6,11 @@ not 5.
 """
 
 import json
+from contextlib import suppress
 from typing import IO, Any, NamedTuple, NoReturn, TypeVar
 
 from flask import Request, request
+from gunicorn.http.errors import ParseException
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected
 
@@ -19,6 +21,7 @@ from shared.jobs.spec import MAX_INTEGER
 
 M = TypeVar("M", bound=BaseModel)
 Path = tuple[str | int, ...]
+BROKEN_OFF = (OSError, ClientDisconnected, ParseException)  # what reading a body may raise
 DRAIN_BYTES = 16 * 2**20
 MAX_DEPTH = 100
 JSON = "application/json"
@@ -68,21 +71,22 @@ def read(stream: IO[bytes], size: int) -> bytes:
     """So many bytes of a request's body, fewer at its end. Raises Problem 400 for one that breaks off."""
     try:
         return stream.read(size)
-    except (OSError, ClientDisconnected):  # gunicorn's errors about chunks are OSErrors
-        raise Problem("malformed", "the body breaks off or its chunks are malformed") from None
+    except BROKEN_OFF:
+        raise broken_off() from None
 
 
-def drain() -> bool:
-    """Read away what a refused request still sends, so that its client gets to the answer; False beyond 16 MiB."""
+def broken_off() -> Problem:
+    return Problem("malformed", "the body breaks off, or its chunks are malformed")
+
+
+def drain() -> None:
+    """Read away up to 16 MiB of what a refused request still sends, so that its client gets to the answer."""
     left = DRAIN_BYTES
     if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
-        return True  # a request without a body
-    try:
+        return  # a request without a body
+    with suppress(Problem):
         while left > 0 and (chunk := read(request.environ["wsgi.input"], min(left, 1 << 16))):
             left -= len(chunk)
-    except Problem:
-        return False
-    return left > 0
 
 
 def parse_json(data: bytes) -> Any:

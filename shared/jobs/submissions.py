@@ -69,7 +69,8 @@ def submit_arguments(jobs: Sequence[NewJob], by: Submission, sweep: Mapping[str,
     templates = {digest_of_message(new.message): new.message for new in jobs}
     arguments: list[str | int] = [
         by.owner, by.max_unfinished, secrets.token_hex(8), key, by.fingerprint, IDEMPOTENCY_MS,
-        *fields_argument(templates), *(("0",) if sweep is None else ("1", _entropy(), *fields_argument(sweep))), len(jobs),
+        *fields_argument(templates), *(("0",) if sweep is None else ("1", _entropy(), *fields_argument(sweep))),
+        len(jobs),
     ]  # fmt: skip
     for new in jobs:
         arguments += _job_arguments(new)

@@ -1,7 +1,7 @@
 """`./tenfold bench NAME [--json] [--quick]`: one measurement with its rival beside it, as a table or as JSON.
 
-`tests/bench/bench_<name>.py` has `rows(quick) -> [{what, ours, peer, peer_name, unit, ratio, spread, goal}]`; `ratio` is
-above 1 where ours is better.
+`tests/bench/bench_<name>.py` has `rows(quick)`, a list of {what, ours, peer, peer_name, unit, ratio, spread, goal};
+`ratio` is above 1 where ours is better.
 """
 
 import importlib

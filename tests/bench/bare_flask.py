@@ -1,6 +1,6 @@
 """The peer of the gateway: a bare Flask application over plain Celery, as its documentation teaches.
 
-The same module is the plain Celery worker that the peer of the whole way runs: `celery -A tests.bench.bare_flask worker`.
+The same module is the plain Celery worker of the whole way's peer: `celery -A tests.bench.bare_flask worker`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Five hundred callers who watch one job, from one process: plain asyncio streams, so that the watching costs little."""
+"""Five hundred callers who watch one job, from one process: plain asyncio streams, so that watching costs little."""
 
 import asyncio
 import http.client

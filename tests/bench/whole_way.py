@@ -9,7 +9,6 @@ from celery import Celery
 from tests.bench.load import percentile
 from tests.bench.streams import call, submit
 
-
 T = TypeVar("T")
 
 

@@ -181,7 +181,8 @@ def test_a_job_of_a_kind_this_cluster_has_no_more_can_not_be_retried(api, parts,
 
 @pytest.mark.parametrize(("verb", "state"), [
     ("cancel", "succeeded"), ("cancel", "failed"), ("cancel", "retired"),
-    ("retry", "queued"), ("retry", "running"), ("retry", "succeeded"), ("retry", "retired"), ("retry", "retired failed"),
+    ("retry", "queued"), ("retry", "running"), ("retry", "succeeded"), ("retry", "retired"),
+    ("retry", "retired failed"),
     ("delete", "queued"), ("delete", "running"), ("delete", "blocked"),
 ])  # fmt: skip
 def test_what_the_state_does_not_allow_is_a_conflict(api, submit, worker, retired, verb, state):

@@ -73,10 +73,10 @@ def test_a_dry_run_refuses_what_a_submit_would(api):
     pytest.param({**NOOP, "labels": {"A": "v"}}, "body.labels.A.[key]", id="label key in capitals"),
     pytest.param({**NOOP, "labels": {f"k{n}": "v" for n in range(17)}}, "body.labels", id="17 labels"),
     pytest.param({"kind": "govsim.simulate", "params": {"scenario": "desert"}}, "body.params.scenario", id="scenario"),
-    pytest.param({"kind": "test.walk", "params": {"source": "file:" + "0" * 64}}, "body.params.source", id="no such file"),
-    pytest.param({"kind": "test.walk", "params": {"source": "job:" + "0" * 26}}, "body.params.source", id="no such job"),
+    pytest.param({"kind": "test.walk", "params": {"source": "file:" + "0" * 64}}, "body.params.source", id="no file"),
+    pytest.param({"kind": "test.walk", "params": {"source": "job:" + "0" * 26}}, "body.params.source", id="no job"),
     pytest.param({"kind": "test.walk", "params": {"source": "/etc/passwd"}}, "body.params.source", id="a path"),
-    pytest.param({"kind": "test.walk", "params": {"source": "endpoint:x/y"}}, "body.params.source", id="no such endpoint"),
+    pytest.param({"kind": "test.walk", "params": {"source": "endpoint:x/y"}}, "body.params.source", id="endpoint"),
 ])  # fmt: skip
 def test_a_refusal_names_the_field(api, body, field):
     answer = post(api, body)

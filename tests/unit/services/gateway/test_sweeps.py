@@ -41,7 +41,7 @@ def test_a_grid_path_goes_deeper_and_into_lists(api):
     pytest.param({"grid": {"colour": ["red"]}}, ["body", "grid", "colour"], id="a param the kind has not"),
     pytest.param({"params": {"steps": 0}, "seeds": [1]}, ["body", "params", "steps"], id="a bad param beside the grid"),
     pytest.param({"grid": {"steps": []}}, ["body", "grid", "steps"], id="an empty axis"),
-    pytest.param({"grid": {"steps.x": [1]}, "params": {"steps": 1}}, ["body", "grid", "steps.x"], id="path into a number"),
+    pytest.param({"grid": {"steps.x": [1]}, "params": {"steps": 1}}, ["body", "grid", "steps.x"], id="path into one"),
     pytest.param({"grid": {"seed": [1]}, "seeds": [1]}, ["body", "seeds"], id="seeds twice"),
     pytest.param({"grid": {"steps": list(range(1, 12))}, "seeds": list(range(91))}, ["body", "grid"], id="1,001 jobs"),
     pytest.param({"seeds": []}, ["body", "seeds"], id="no seed"),
