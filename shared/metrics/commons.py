@@ -1,4 +1,4 @@
-"""Metrics of commons societies (GOVSIM, arXiv 2404.16698, section 2.3 and appendix), vectorised over runs.
+"""Metrics of commons societies (GOVSIM, arXiv 2404.16698, and what its code and figures show), vectorised over runs.
 
 Symbols: R_i units agent i was granted over a run, n agents, T planned months, C collapse bound, f(t) the group's
 sustainability threshold, thr the threshold per agent. Arrays are (runs, months) or (runs, months, agents); months after

@@ -1,4 +1,4 @@
-"""The commons: a stock that is harvested, may collapse, and grows (section 2.1 of the paper's environment).
+"""The commons: a stock that is harvested, may collapse, and grows.
 
 Symbols: R stock, K capacity, g growth, C collapse bound, n agents, f(t) the group's sustainability threshold,
 thr the threshold per agent. Stocks are whole units.

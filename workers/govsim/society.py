@@ -1,4 +1,4 @@
-"""A society on its commons: the months of a batch of runs, side by side (section 2.1 of the environment).
+"""A society on its commons: the months of a batch of runs, side by side.
 
 Per month: harvest (all demands first, then the grants; or one agent after another), discussion, collapse test, growth.
 `simulate_runs` is the entry point; the agents themselves live on hosts.

@@ -18,7 +18,7 @@ ARTIFACTS = {
     "survival_time.plotly.json", "timings.jsonl",
 }  # fmt: skip
 
-TOUR = {  # 11a of the method: what each society shows
+TOUR = {  # societies whose fate one can work out by hand
     "greedy collapses in month 1": {"policies": {"type": "greedy"}},
     "threshold sustains": {"policies": {"type": "threshold"}},
     "one defector among four": {"policies": [*[{"type": "threshold"}] * 4, {"type": "fixed", "quantity": 40}]},
