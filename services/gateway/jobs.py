@@ -9,10 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.auth import caller, require_owner
 from services.gateway.bodies import read_json, validate, validate_query
-from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_json, answer_text
+from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_text
 from services.gateway.state import gateway
 from services.gateway.submissions import audit, authorise, model_for, new_job, submission, submit_once
-from services.gateway.views import JobPage, JobView, job_item, job_json
+from services.gateway.views import JobPage, JobView, as_json, item_json, job_json
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import Conflict, NotFound
@@ -111,8 +111,8 @@ def list_jobs() -> Response:
     owner = caller().owner if query.owner == "me" else query.owner
     labels = tuple((key, value) for key, _, value in (label.partition(":") for label in query.label))
     page = gateway().store.find(Query(query.kind, query.state, owner, labels, query.limit, query.cursor))
-    items = [job_item(record, _waiting_for(record)) for record in page.items]
-    return answer_json({"items": items, "next_cursor": page.next_cursor})
+    items = ", ".join(item_json(record, _waiting_for(record)) for record in page.items)
+    return answer_text(f'{{"items": [{items}], "next_cursor": {as_json(page.next_cursor)}}}')
 
 
 @routes.add(
