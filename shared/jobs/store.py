@@ -159,9 +159,14 @@ class JobStore:
 
     # A claim's life -----------------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str, attempt: int, worker: Worker) -> tuple[Claim, JobRecord] | None:
-        """Take the job for one attempt; None when the message is stale, the job cancelled, or another was first."""
-        token = secrets.token_hex(8)
+    def claim(
+        self, job_id: str, attempt: int, worker: Worker, token: str | None = None
+    ) -> tuple[Claim, JobRecord] | None:
+        """Take the job for one attempt; None when the message is stale, the job cancelled, or another was first.
+
+        Who asks again, because the answer got lost, gives the same token and gets the same answer.
+        """
+        token = token or secrets.token_hex(8)
         answer = self._run(
             "claim", job_id, attempt, token, worker.name, worker.pid, int(worker.lease_ttl_s * 1000), worker.threads
         )
