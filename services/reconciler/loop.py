@@ -74,7 +74,7 @@ class Reconciler:
 
     def expire(self) -> None:
         """End the leases that ran out."""
-        for job_id, attempt in self.store.expired():
+        for job_id, attempt in self.store.expired(longest_s=4 * self.settings.lease_ttl_s):
             state = self.store.lose(job_id, attempt, only_expired=True)
             if state is not None:
                 log.warning("lease expired", job_id=job_id, attempt=attempt, state=str(state))

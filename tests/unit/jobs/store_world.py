@@ -202,7 +202,7 @@ def a_queued_job_has_a_message_or_a_time_for_one(now: Snapshot) -> None:
     assert sum(len(now.get(f"published:{queue}")) for queue in QUEUES) == len(published)
     for id, (queue, number) in published.items():
         assert now.jobs[id]["list"] == queue
-        assert number <= int(now.get(f"publish:{queue}"))
+        assert number <= int(now.get(f"publish:{queue}") or 0)
 
 
 def a_publish_number_belongs_to_one_message(now: Snapshot) -> None:

@@ -7,16 +7,21 @@ changed, and each is caught.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import redis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from services.reconciler.loop import Reconciler
 from shared.artifacts import ArtifactStore
@@ -66,6 +71,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.retrying: set[str] = set()
         self.cancelled: set[str] = set()  # accepted, not retried since
         self.ids: list[str] = []
+        self.retired: set[str] = set()  # past their days: their files stay
         self.accepted: set[str] = set()  # answered with 202, not deleted since
 
     def teardown(self) -> None:
@@ -86,7 +92,16 @@ class StoreMachine(RuleBasedStateMachine):
         return redis.Redis.execute_command(self.client, "HGETALL", f"tf:job:{id}")
 
     def pick(self, number: int) -> str:
-        return sorted(self.now.jobs)[-1 - number % len(self.now.jobs)]
+        """A job, more often an unfinished one."""
+        unfinished = self.now.in_state("blocked", "queued", "running")
+        jobs = sorted(unfinished if unfinished and number % 4 else self.now.jobs)
+        return jobs[-1 - number // 4 % len(jobs)]
+
+    def pick_claim(self, number: int) -> Claim:
+        """A claim ever given, more often one that holds."""
+        held = [claim for claim in self.claims if self.is_current(claim)]
+        claims = held if held and number % 4 else self.claims
+        return claims[-1 - number // 4 % len(claims)]
 
     def is_current(self, claim: Claim) -> bool:
         job = self.job(claim.job_id)
@@ -97,7 +112,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(owner=st.sampled_from("ab"), key=st.sampled_from([None, None, "k"]), body=st.integers(0, 1), fault=faults,
           priority=st.sampled_from(Priority), needs=st.lists(picks, max_size=2), max_attempts=st.integers(1, 3),
           timeout_s=st.sampled_from([None, None, 20.0]))  # fmt: skip
-    def submit(self, owner: str, key: str | None, body: int, fault: Fault | None, needs: list[int], **terms: Any) -> None:
+    def submit(
+        self, owner: str, key: str | None, body: int, fault: Fault | None, needs: list[int], **terms: Any
+    ) -> None:
         new = self.new_job(needs, **terms)
         by = Submission(owner, CAP, key, str(body))
         expected = self.refusal(owner, [new], key, body)
@@ -117,7 +134,9 @@ class StoreMachine(RuleBasedStateMachine):
         jobs = [self.new_job(needs, Priority.NORMAL, 2, None) for _ in range(count)]
         expected = self.refusal(owner, jobs, None, 0)
         try:
-            answer = self.call(lambda: self.store.submit_sweep(jobs, {"kind": "test.noop"}, Submission(owner, CAP)), fault)
+            answer = self.call(
+                lambda: self.store.submit_sweep(jobs, {"kind": "test.noop"}, Submission(owner, CAP)), fault
+            )
         except (UnknownReference, QuotaExceeded) as refusal:
             assert type(refusal) is expected
             return
@@ -179,7 +198,11 @@ class StoreMachine(RuleBasedStateMachine):
         ended = sorted(self.now.in_state("failed", "cancelled"))
         id = ended[-1 - number % len(ended)]
         self.retrying.add(id)
-        waits = [self.now.jobs[other]["state"] for other in self.now.jobs[id].get("waits", "").split() if other in self.now.jobs]
+        waits = [
+            self.now.jobs[other]["state"]
+            for other in self.now.jobs[id].get("waits", "").split()
+            if other in self.now.jobs
+        ]
         try:
             state = self.call(lambda: self.store.retry(id, TEMPLATE, self.now.jobs[id]["list"]), fault)
         except Conflict:
@@ -262,17 +285,16 @@ class StoreMachine(RuleBasedStateMachine):
         self.claims.append(claim)
         return claim
 
-    def write(self, number: int, fault: Fault | None, verb: Callable[[Claim], Any]) -> tuple[Claim, Any]:
+    def write(self, claim: Claim, fault: Fault | None, verb: Callable[[Claim], Any]) -> Any:
         """I5: whoever holds the current claim is heard, anybody else refused."""
-        claim = self.claims[-1 - number % len(self.claims)]
         was_current = self.is_current(claim)
         try:
             answer = self.call(lambda: verb(claim), fault)
         except LeaseLost:
             assert not was_current or (fault is not None and fault.how == "twice")
-            return claim, None
+            return None
         assert was_current or answer is UNKNOWN
-        return claim, answer
+        return answer
 
     @precondition(lambda self: self.claims)
     @rule(number=picks, fault=faults, verb=st.sampled_from(["report", "renew", "flags"]))
@@ -282,7 +304,8 @@ class StoreMachine(RuleBasedStateMachine):
             "renew": lambda claim: self.store.renew(claim, TTL_S),
             "flags": self.store.flags,
         }
-        claim, flags = self.write(number, fault, verbs[verb])
+        claim = self.pick_claim(number)
+        flags = self.write(claim, fault, verbs[verb])
         if flags is not UNKNOWN and flags is not None:
             job = self.job(claim.job_id)
             assert flags.cancel == ("cancel_requested_ms" in job)
@@ -292,19 +315,21 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=picks, state=outcomes, fault=faults)
     def commit(self, number: int, state: JobState, fault: Fault | None) -> None:
         outcome = Outcome(state, {"result": "{}"}, "error" if state is JobState.FAILED else "")
-        cancel = "cancel_requested_ms" in self.job(self.claims[-1 - number % len(self.claims)].job_id)
-        claim, ended = self.write(number, fault, lambda claim: self.store.commit(claim, outcome))
+        claim = self.pick_claim(number)
+        is_cancelled = "cancel_requested_ms" in self.job(claim.job_id)
+        ended = self.write(claim, fault, lambda claim: self.store.commit(claim, outcome))
         if ended is UNKNOWN:  # the worker tries again for one lease
-            _, ended = self.write(number, None, lambda claim: self.store.commit(claim, outcome))
+            ended = self.write(claim, None, lambda claim: self.store.commit(claim, outcome))
         if ended is not None:
-            assert ended == (JobState.CANCELLED if cancel else state)
+            assert ended == (JobState.CANCELLED if is_cancelled else state)
             assert self.job(claim.job_id)["state"] == ended
 
     @precondition(lambda self: self.claims)
     @rule(number=picks, fault=faults)
     def hand_back(self, number: int, fault: Fault | None) -> None:
-        losses = self.job(self.claims[-1 - number % len(self.claims)].job_id).get("losses")
-        claim, state = self.write(number, fault, self.store.hand_back)
+        claim = self.pick_claim(number)
+        losses = self.job(claim.job_id).get("losses")
+        state = self.write(claim, fault, self.store.hand_back)
         if isinstance(state, JobState):
             assert state in (JobState.QUEUED, JobState.CANCELLED)
             assert self.job(claim.job_id)["losses"] == losses
@@ -312,8 +337,9 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(number=picks, fault=faults)
     def retry_later(self, number: int, fault: Fault | None) -> None:
-        was = self.job(self.claims[-1 - number % len(self.claims)].job_id)
-        claim, state = self.write(number, fault, lambda claim: self.store.retry_later(claim, "retryable", "later"))
+        claim = self.pick_claim(number)
+        was = self.job(claim.job_id)
+        state = self.write(claim, fault, lambda claim: self.store.retry_later(claim, "retryable", "later"))
         if isinstance(state, JobState):
             assert int(self.job(claim.job_id)["losses"]) == int(was["losses"]) + 1
 
@@ -343,7 +369,9 @@ class StoreMachine(RuleBasedStateMachine):
         elif now.get("error_type") != "timeout":
             assert int(now["losses"]) == int(was["losses"]) + ("hand_back" not in was)
             is_spent = int(now["losses"]) >= int(was["max_attempts"])
-            assert (now["state"], now.get("error_type")) == (("failed", "worker_lost") if is_spent else ("queued", None))
+            assert (now["state"], now.get("error_type")) == (
+                ("failed", "worker_lost") if is_spent else ("queued", None)
+            )
 
     # The reconciler and the clock -------------------------------------------------------------------------------------
 
@@ -357,6 +385,16 @@ class StoreMachine(RuleBasedStateMachine):
                 else:
                     assert self.job(id)["state"] == "running", "a lease that has time left stands"
 
+    @precondition(lambda self: self.now.in_state("running"))
+    @rule(number=picks)
+    def a_late_verdict(self, number: int) -> None:
+        """A reconciler that looked a while ago ends a lease; it may have been renewed since."""
+        running = sorted(self.now.in_state("running"))
+        id = running[number % len(running)]
+        left_ms = self.now.get("leases")[id] - int(self.now.keys[CLOCK])
+        state = self.store.lose(id, int(self.now.jobs[id]["attempt"]), only_expired=True)
+        assert (state is None) == (left_ms > 0)
+
     def reconcile(self) -> None:
         self.reconciler.expire()
         self.store.push_due()
@@ -366,7 +404,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(fault=faults)
     def tend_files(self, fault: Fault | None) -> None:
         self.call(self.reconciler.tend_files, fault)
-        self.forget_about(set(self.now.jobs) - set(Snapshot(self.client).jobs))
+        gone = set(self.now.jobs) - set(Snapshot(self.client).jobs)
+        self.retired |= gone
+        self.forget_about(gone)
 
     @precondition(lambda self: self.now.jobs)
     @rule(number=picks, fault=faults)
@@ -422,7 +462,7 @@ class SettlingMachine(StoreMachine):
         self.reconciler.tend_files()
         left = {key.partition(":")[0] for key in Snapshot(self.client).keys}
         assert left <= {"clock", "counters", "templates", "lists", "publish", "call", "idem", "test"}, left
-        assert not any(self.artifacts.folders("jobs"))
+        assert set(self.artifacts.folders("jobs")) <= self.retired
 
 
 def machine(url: str, scripts: dict[str, str], base: type[StoreMachine] = SettlingMachine) -> type[StoreMachine]:
@@ -431,7 +471,8 @@ def machine(url: str, scripts: dict[str, str], base: type[StoreMachine] = Settli
 
 def examples(count: int, **others: Any) -> settings:
     return settings(
-        max_examples=count, stateful_step_count=50, deadline=None, derandomize=True, database=None, print_blob=False,
+        max_examples=count, stateful_step_count=50, derandomize=True, phases=[Phase.generate], deadline=None, database=None,
+        report_multiple_bugs=False, print_blob=False,
         suppress_health_check=list(HealthCheck), **others,
     )  # fmt: skip
 
@@ -443,7 +484,7 @@ def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_every_invariant_holds_whatever_happens(server_url):
-    run_state_machine_as_test(machine(server_url, world.scripts_with_test_clock()), settings=examples(int(os.environ.get("N","200")), phases=[Phase.generate], report_multiple_bugs=False))
+    run_state_machine_as_test(machine(server_url, world.scripts_with_test_clock()), settings=examples(200))
 
 
 @pytest.mark.slow
@@ -464,8 +505,9 @@ MUTANTS = [
     pytest.param("submit", "if written then", "if false then", id="submit-sent-twice-is-two-jobs"),
     pytest.param("lose", "if deadline > NOW then return false end", "", id="live-lease-expired"),
     pytest.param("retry", "'cancel_requested_ms', ", "", id="cancel-outlives-a-retry"),
-    pytest.param("lib", "if NOW > ms then ms, count = NOW, 0", "if NOW ~= ms then ms, count = NOW, 0", id="ids-step-back"),
-    pytest.param("settle", "if get(id, 'attempt') == attempt", "if true or get(id, 'attempt') == attempt", id="equivalent"),
+    pytest.param(
+        "lib", "if NOW > ms then ms, count = NOW, 0", "if NOW ~= ms then ms, count = NOW, 0", id="ids-step-back"
+    ),
 ]
 
 
@@ -480,6 +522,6 @@ def test_a_mutant_of_the_scripts_is_caught(mutants_url, script, line, instead):
     scripts = world.scripts_with_test_clock()
     assert scripts[script].count(line) == 1
     scripts[script] = scripts[script].replace(line, instead)
-    quick = examples(300, phases=[Phase.generate], report_multiple_bugs=False, verbosity=Verbosity.quiet)
-    with pytest.raises((AssertionError, redis.ResponseError, KeyError)):
+    quick = examples(300, verbosity=Verbosity.quiet)
+    with pytest.raises(AssertionError):
         run_state_machine_as_test(machine(mutants_url, scripts), settings=quick)
