@@ -33,14 +33,17 @@ TRANSPORT = {
 }
 
 
-def make_app(redis_url: str) -> Celery:
-    """A Celery app that knows every pool's queue and the transport options all parties must agree on."""
+def make_app(redis_url: str, pool: str | None = None) -> Celery:
+    """A Celery app that knows every pool's queue and the transport options all parties must agree on.
+
+    `pool` is one more, for a worker whose catalog has no kind of it: it hands back whatever comes.
+    """
     app = Celery("tenfold", broker=redis_url, set_as_current=True)
     app.conf.update(
         broker_transport_options=TRANSPORT,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        task_queues=[Queue(pool, routing_key=pool) for pool in pools()],
+        task_queues=[Queue(pool, routing_key=pool) for pool in sorted({*pools(), *([pool] if pool else [])})],
         task_routes={spec.kind: {"queue": spec.pool} for spec in catalog().values()},
         task_create_missing_queues=False,
         task_default_queue="cpu",

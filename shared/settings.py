@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     """A folder with one file per secret, read by workers only."""
     ray_address: str | None = None
     """The Ray cluster that `sim` workers attach to; unset: the embedded head."""
+    slots: dict[str, int] = Field(default_factory=dict)
+    """Jobs at once by pool on the embedded cluster, as JSON; a pool not named: one, beyond 4 cores one per 4."""
     ray_hosts: int = Field(2, ge=0, le=256)
     """Ray host actors per simulation job; never changes a result. 0: agents live in the worker, without Ray."""
 

@@ -1,4 +1,4 @@
-"""A Ray head of one's own, as the embedded cluster runs it: on loopback, with token authentication, stopped by its pid."""
+"""A Ray head of one's own, as the embedded cluster runs it: token authentication, short paths, stopped by its pid."""
 
 import os
 import secrets
@@ -22,7 +22,8 @@ def ray_head(cpus: int = 1) -> Iterator[str]:
     os.environ.update(token)
     port = _free_port()
     with (folder / "out").open("wb") as out:
-        head = subprocess.Popen(_command(port, folder, cpus), stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        command = _command(port, folder, cpus)
+        head = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         _wait_until_started(head, folder / "out")
         yield f"127.0.0.1:{port}"

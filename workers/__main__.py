@@ -14,11 +14,12 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True)
 def worker(
     pool: Annotated[str, typer.Option(help="The pool to serve: cpu, gpu, sim, or an outside package's own.")],
     slots: Annotated[int, typer.Option(min=1, help="Jobs at once; one child process each.")] = 1,
+    name: Annotated[str | None, typer.Option(help="The worker's name on this machine; by default the pool's.")] = None,
 ) -> None:
     """Serve a pool until SIGTERM."""
     from workers.app import run_worker
 
-    run_worker(pool, slots, Settings())
+    run_worker(pool, slots, name, Settings())
 
 
 @cli.command()

@@ -1,6 +1,6 @@
 """The Celery worker: one per pool and machine, spawn children, and a warden in its main process.
 
-python -m workers worker --pool gpu [--slots 1]
+python -m workers worker --pool gpu [--slots 1] [--name gpu-b]
 """
 
 import os
@@ -33,22 +33,22 @@ class ChildWatch(bootsteps.StartStopStep):  # type: ignore[misc]
         parent.timer.call_repeatedly(0.5, parent.pool.maintain_pool)
 
 
-def make_worker_app(settings: Settings) -> Celery:
+def make_worker_app(settings: Settings, pool: str) -> Celery:
     """The app with every kind's task in it."""
-    app = make_app(settings.redis)
+    app = make_app(settings.redis, pool)
     app.conf.update(include=["workers.app", "workers.runtime.tasks"])
     app.steps["worker"].add(ChildWatch)
     return app
 
 
-def run_worker(pool: str, slots: int, settings: Settings) -> None:
-    """Serve one pool until SIGTERM."""
-    name = f"{pool}@{socket.gethostname()}"
+def run_worker(pool: str, slots: int, name: str | None, settings: Settings) -> None:
+    """Serve one pool until SIGTERM. Two workers of one pool on one machine need different names."""
+    name = f"{name or pool}@{socket.gethostname()}"
     os.environ["TENFOLD_WORKER"] = name  # inherited by the children
     configure_logs(settings.log_level)
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
     _connect(warden)
-    app = make_worker_app(settings)
+    app = make_worker_app(settings, pool)
     app.worker_main(
         [
             "worker", f"--queues={pool}", f"--hostname={name}", f"--concurrency={slots}", "--pool=prefork",

@@ -90,4 +90,4 @@ def cancel_sweep(
 
 
 def _counts(sweep: Sweep) -> str:
-    return ", ".join(f"{count} {state}" for state, count in sweep.counts.items() if count) or f"{len(sweep.jobs)} jobs"
+    return ", ".join(f"{count} {state}" for state, count in sweep.states.items() if count) or f"{sweep.total} jobs"

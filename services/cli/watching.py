@@ -77,6 +77,6 @@ def _print_events(tenfold: Tenfold, job_id: str) -> Job:
 
 def _print_log(tenfold: Tenfold, job_id: str, offset: int) -> int:
     """Print what the log holds from `offset` on; the offset after it."""
-    text = tenfold.log(job_id, offset=offset)
+    text = tenfold.log_bytes(job_id, offset=offset)
     typer.echo(text, nl=False)
-    return offset + len(text.encode())
+    return offset + len(text)

@@ -1,8 +1,8 @@
 """A typed Python client of the HTTP API. It knows the API and nothing else of Tenfold.
 
-    with Tenfold() as tenfold:
-        job = tenfold.submit("govsim.simulate", {"policies": {"type": "threshold"}, "runs": 20})
-        print(tenfold.wait(job.id).result)
+with Tenfold() as tenfold:
+    job = tenfold.submit("govsim.simulate", {"policies": {"type": "threshold"}, "runs": 20})
+    print(tenfold.wait(job.id).result)
 """
 
 from services.client.client import Tenfold

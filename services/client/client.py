@@ -167,7 +167,11 @@ class Tenfold:
 
     def log(self, job_id: str, *, offset: int = 0) -> str:
         """The log so far from byte `offset` on."""
-        return self._connection.send("GET", f"/v1/jobs/{job_id}/log", params={"offset": offset}).text
+        return self.log_bytes(job_id, offset=offset).decode(errors="replace")
+
+    def log_bytes(self, job_id: str, *, offset: int = 0) -> bytes:
+        """The same as bytes, to go on with at `offset + len(...)`."""
+        return self._connection.send("GET", f"/v1/jobs/{job_id}/log", params={"offset": offset}).content
 
     def cancel(self, job_id: str) -> Job:
         return Job.model_validate(self._connection.json("POST", f"/v1/jobs/{job_id}/cancel"))

@@ -1,16 +1,16 @@
 """Everything a call can end in, as one tree.
 
-    ClientError
-    ├── Unreachable       nothing answers at the address
-    ├── Refused           the cluster answered, and said no; `.problem` holds its words
-    │   ├── NotAllowed    no token, a wrong one, or one without the scope (401, 403)
-    │   ├── NotFound      there is no such thing (404)
-    │   ├── Conflict      the job's state doesn't allow this (409)
-    │   ├── Invalid       the request can't be accepted; `.problem.errors` names each bad field (400, 413, 415, 422)
-    │   ├── TooMany       come back later, after `.retry_after_s` (429)
-    │   └── Unavailable   the cluster can't do it now (5xx)
-    ├── Damaged           what arrived isn't what the cluster said it would send
-    └── TimedOut          the job isn't finished after the time you gave
+ClientError
+├── Unreachable       nothing answers at the address
+├── Refused           the cluster answered, and said no; `.problem` holds its words
+│   ├── NotAllowed    no token, a wrong one, or one without the scope (401, 403)
+│   ├── NotFound      there is no such thing (404)
+│   ├── Conflict      the job's state doesn't allow this (409)
+│   ├── Invalid       the request can't be accepted; `.problem.errors` names each bad field (400, 413, 415, 422)
+│   ├── TooMany       come back later, after `.retry_after_s` (429)
+│   └── Unavailable   the cluster can't do it now (5xx)
+├── Damaged           what arrived isn't what the cluster said it would send
+└── TimedOut          the job isn't finished after the time you gave
 """
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -123,7 +123,8 @@ class Sweep(Answer):
     name: str | None = None
     kind: str | None = None
     jobs: list[str] = Field(default_factory=list)
-    counts: dict[str, int] = Field(default_factory=dict, description="Jobs by state.")
+    total: int = 0
+    states: dict[str, int] = Field(default_factory=dict, description="Jobs by state.")
     created_at: datetime | None = None
 
 

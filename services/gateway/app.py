@@ -16,10 +16,12 @@ from services.gateway import (
     jobs,
     kinds,
     openapi,
+    pages,
     problems,
     queues,
     sweeps,
 )
+from services.gateway.bodies import drain
 from services.gateway.operations import Routes
 from services.gateway.state import Gateway
 from services.gateway.tail import Tail
@@ -40,6 +42,7 @@ RESOURCES: tuple[Routes, ...] = (
     admin.routes,
     health.routes,
     openapi.routes,
+    pages.routes,
 )
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
@@ -56,6 +59,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         ]
     )
     app = Flask("tenfold", static_folder=None)
+    app.url_map.merge_slashes = False  # `//v1/jobs` is no route of ours, and no redirect
+    operations = tuple(operation for resource in RESOURCES for operation, _ in resource.operations)
     store, store_of_files = JobStore.connect(settings.redis), ArtifactStore(settings.artifact_root)
     app.extensions["tenfold"] = Gateway(
         settings=settings,
@@ -64,12 +69,13 @@ def create_app(settings: Settings | None = None) -> Flask:
         files=UploadedFiles(store, store_of_files),
         messages=Messages(make_app(settings.redis)),
         tail=Tail(store),
+        operations=operations,
     )
     problems.install(app)
     app.before_request(_begin)
     health.measure_requests(app)
-    app.after_request(_name_request)
-    open_paths = {operation.path for operation in openapi.all_operations() if operation.is_open}
+    app.after_request(_finish)
+    open_paths = {operation.path for operation in operations if operation.is_open}
     app.before_request(lambda: _admit(open_paths))
     for resource in RESOURCES:
         resource.install(app)
@@ -88,6 +94,8 @@ def _admit(open_paths: set[str]) -> None:
         auth.authenticate()
 
 
-def _name_request(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.get("request_id", "")
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    if response.status_code >= 400 and not drain():
+        response.headers["Connection"] = "close"
     return response

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from flask import Response, redirect, request
+from flask import Response, request
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.wsgi import wrap_file
 
 from services.gateway.jobs import READ, find_job
 from services.gateway.operations import Answer, Operation, Routes, answer_json
-from services.gateway.problems import Problem
 from services.gateway.state import gateway
 from services.gateway.views import ArtifactList, artifact_views
 from shared.artifacts import CHUNK, PRESIGN_FROM_BYTES
@@ -49,7 +50,7 @@ def list_artifacts(job_id: str) -> Response:
         (404, 416),
         None,
         None,
-        ("Range", "If-None-Match"),
+        ("Range", "If-None-Match", "If-Range"),
     )
 )
 def get_artifact(job_id: str, artifact: str) -> Response:
@@ -65,54 +66,27 @@ def send(key: str, entry: dict[str, Any]) -> Response:
     """A blob with ETag and ranges, or the way to it. Raises NotFound when the store lost it."""
     store = gateway().artifacts
     if entry["bytes"] >= PRESIGN_FROM_BYTES and (url := store.presigned_url(key)):
-        return redirect(url, 307)  # type: ignore[return-value]
+        return Response(status=307, headers={"Location": url})
     try:
         handle = store.open(key)
     except FileNotFoundError:
         raise NotFound("the artifact store has it no more") from None
-    answer = Response(_chunks(handle), mimetype=entry["media_type"], direct_passthrough=True)
+    answer = Response(wrap_file(request.environ, handle, CHUNK), mimetype=entry["media_type"], direct_passthrough=True)
     answer.content_length = entry["bytes"]
     answer.set_etag(entry["sha256"])
+    answer.headers["Accept-Ranges"] = "bytes"
     answer.headers["Content-Disposition"] = f'attachment; filename="{entry["name"]}"'
     answer.headers["X-Content-Type-Options"] = "nosniff"
-    return _ranged(answer, handle, entry)
-
-
-def _ranged(answer: Response, handle: Any, entry: dict[str, Any]) -> Response:
-    """Heed If-None-Match and Range; one range, as clients ask to resume a download."""
-    size = entry["bytes"]
-    answer.headers["Accept-Ranges"] = "bytes"
-    if request.if_none_match.contains_weak(entry["sha256"]):
+    try:
+        answer.make_conditional(request.environ, accept_ranges=_takes_range(), complete_length=entry["bytes"])
+    except RequestedRangeNotSatisfiable:
         handle.close()
-        return Response(status=304, headers={"ETag": answer.headers["ETag"]})
-    wanted = request.range
-    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1 or not _holds_if_range(entry["sha256"]):
-        return answer
-    span = wanted.range_for_length(size)
-    if span is None:
-        handle.close()
-        raise Problem(
-            "range_not_satisfiable", f"the artifact has {size} bytes", headers={"Content-Range": f"bytes */{size}"}
-        )
-    start, stop = span
-    handle.seek(start)
-    answer.response = _chunks(handle, stop - start)
-    answer.status_code = 206
-    answer.content_length = stop - start
-    answer.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        raise
+    if request.method == "HEAD" or answer.status_code == 304:
+        handle.close()  # nobody will read it
     return answer
 
 
-def _holds_if_range(etag: str) -> bool:
-    return request.if_range.etag in (None, etag)
-
-
-def _chunks(handle: Any, count: int | None = None) -> Any:
-    left = count
-    with handle:
-        while left is None or left > 0:
-            chunk = handle.read(CHUNK if left is None else min(CHUNK, left))
-            if not chunk:
-                return
-            left = None if left is None else left - len(chunk)
-            yield chunk
+def _takes_range() -> bool:
+    """One range is served, as clients ask to resume a download; of several the whole is sent, as HTTP allows."""
+    return request.range is not None and len(request.range.ranges) == 1

@@ -1,73 +1,110 @@
 """Reading requests strictly: JSON bodies, query strings, sizes.
 
-JSON numbers stay within what every reader keeps exactly (±2⁵³); NaN, NUL and lone surrogates are refused. Pydantic then
-validates in strict mode: "5" is not 5.
+A body is UTF-8 JSON in which no key comes twice; integers stay within what every reader keeps exactly (±2⁵³); NaN, NUL
+and lone surrogates are refused, and so is nesting beyond MAX_DEPTH. Pydantic then validates in strict mode: "5" is
+not 5.
 """
 
 import json
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, NamedTuple, NoReturn, TypeVar
 
 from flask import request
 from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import ClientDisconnected
 
 from services.gateway.problems import Problem, field_errors
+from services.gateway.state import gateway
 from shared.jobs.errors import BadRequest, FieldError
 from shared.jobs.spec import MAX_INTEGER
 
 M = TypeVar("M", bound=BaseModel)
+Path = tuple[str | int, ...]
 DRAIN_BYTES = 16 * 2**20
+MAX_DEPTH = 100
 
 
-def read_body(limit: int) -> bytes:
-    """The body of a JSON call. Raises Problem 413, 415."""
+class Body(NamedTuple):
+    """A JSON body as it came, and read: the text is what pydantic validates, the value is what it says."""
+
+    text: bytes
+    value: dict[str, Any]
+
+
+def read_json() -> Body:
+    """The object that a JSON call brought. Raises Problem 400, 413, 415, BadRequest."""
+    if request.mimetype != "application/json" or request.mimetype_params.get("charset", "utf-8").lower() != "utf-8":
+        raise Problem("unsupported_media_type", "send the body as application/json, in UTF-8")
+    limit = gateway().settings.max_body
     refuse_oversize(limit)
-    if request.mimetype != "application/json":
-        raise Problem("unsupported_media_type", "send the body as application/json")
-    data = request.stream.read(limit + 1)
-    if len(data) > limit:
+    text = read(request.stream, limit + 1)
+    if len(text) > limit:
         raise _too_large(limit)
-    return data
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise BadRequest("the body must be a JSON object", [FieldError(("body",), "expected an object", "object")])
+    return Body(text, value)
+
+
+def read_model(model: type[M]) -> M:
+    """The JSON body as a model. Raises Problem 400, 413, 415, BadRequest naming each bad field."""
+    return validate(model, read_json().text)
 
 
 def refuse_oversize(limit: int) -> None:
-    """413 for a body announced as larger, drained first (up to 16 MiB) so that the client can read the answer."""
-    announced = request.content_length
-    if announced is None or announced <= limit:
-        return
-    left = min(announced, DRAIN_BYTES)
-    while left > 0:
-        chunk = request.stream.read(min(left, 1 << 16))
-        if not chunk:
-            break
-        left -= len(chunk)
-    raise _too_large(limit)
+    """413 for a body announced as larger, before any of it is kept."""
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+
+
+def read(stream: IO[bytes], size: int) -> bytes:
+    """So many bytes of a request's body, fewer at its end. Raises Problem 400 for one that breaks off."""
+    try:
+        return stream.read(size)
+    except (OSError, ClientDisconnected):  # gunicorn's errors about chunks are OSErrors
+        raise Problem("malformed", "the body breaks off or its chunks are malformed") from None
+
+
+def drain() -> bool:
+    """Read away what a refused request still sends, so that its client gets to the answer; False beyond 16 MiB."""
+    left = DRAIN_BYTES
+    if request.content_length is None and not request.environ.get("wsgi.input_terminated"):
+        return True  # a request without a body
+    try:
+        while left > 0 and (chunk := read(request.environ["wsgi.input"], min(left, 1 << 16))):
+            left -= len(chunk)
+    except Problem:
+        return False
+    return left > 0
 
 
 def parse_json(data: bytes) -> Any:
     """The JSON value. Raises Problem 400 for what is not JSON, BadRequest for numbers and text out of bounds."""
+    numbers = _Numbers()
     try:
-        value = json.loads(data, parse_int=_integer, parse_float=_number, parse_constant=_no_constant)
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise Problem("malformed", f"the body is not JSON: {error}") from None
+        value = json.loads(
+            data.decode("utf-8"),
+            parse_int=numbers.integer,
+            parse_float=numbers.fraction,
+            parse_constant=_no_constant,
+            object_pairs_hook=_object,
+        )
+    except UnicodeDecodeError as error:
+        raise Problem("malformed", f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise Problem("malformed", f"the body is not JSON: {error.msg} at position {error.pos}") from None
-    if b"\\u" in data:
-        _refuse_odd_text(value, ("body",))
+    except RecursionError:
+        raise _too_deep() from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _refuse_depth(value, MAX_DEPTH)
+    if numbers.some_are_odd or b"\\u" in data:
+        _refuse_odd_values(value, ("body",))
     return value
 
 
-def parse_object(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises BadRequest for another value."""
-    value = parse_json(data)
-    if not isinstance(value, dict):
-        raise BadRequest("the body must be a JSON object", [FieldError(("body",), "expected an object", "object")])
-    return value
-
-
-def validate(model: type[M], data: bytes) -> M:
+def validate(model: type[M], text: bytes) -> M:
     """The model, from JSON text. Raises BadRequest naming each bad field."""
     try:
-        return model.model_validate_json(data, strict=True)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise BadRequest("the body does not fit the schema", field_errors(error, ("body",))) from None
 
@@ -85,11 +122,92 @@ def validate_query(model: type[M]) -> M:
             )
         else:
             values[name] = given[0]
-    _refuse_odd_text(values, ("query",))
+    _refuse_odd_values(values, ("query",))
     try:
-        return model.model_validate_strings(values, strict=False)
+        return model.model_validate(values, strict=False)  # the strings mode knows no lists
     except ValidationError as error:
         raise BadRequest("the query does not fit the schema", field_errors(error, ("query",))) from None
+
+
+def refuse_query() -> None:
+    """For calls that take no query: what would be ignored is a mistake of the caller's. Raises BadRequest."""
+    if request.args:
+        errors = [
+            FieldError(("query", _printable(name)), "unknown parameter", "extra_forbidden") for name in request.args
+        ]
+        raise BadRequest("this call takes no query parameters", errors)
+
+
+class _Numbers:
+    """Reads JSON numbers. One out of bounds becomes an `_Odd`, whose place is looked for afterwards."""
+
+    def __init__(self) -> None:
+        self.some_are_odd = False
+
+    def integer(self, text: str) -> Any:
+        if len(text) > 17 or abs(int(text)) > MAX_INTEGER + 1:
+            return self._odd(f"{text[:40]} is outside ±2^53", "integer_range")
+        return int(text)
+
+    def fraction(self, text: str) -> Any:
+        value = float(text)
+        if value in (float("inf"), float("-inf")):
+            return self._odd(f"{text[:40]} is too large a number", "finite_number")
+        return value
+
+    def _odd(self, msg: str, type: str) -> "_Odd":
+        self.some_are_odd = True
+        return _Odd(msg, type)
+
+
+class _Odd(NamedTuple):
+    msg: str
+    type: str
+
+
+def _refuse_odd_values(value: Any, path: Path) -> None:
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+            raise _odd_value(path, _Odd("text must not hold NUL or lone surrogates", "text"))
+    elif isinstance(value, _Odd):
+        raise _odd_value(path, value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_odd_values(key, (*path, key))
+            _refuse_odd_values(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_odd_values(item, (*path, index))
+
+
+def _odd_value(path: Path, what: _Odd) -> BadRequest:
+    return BadRequest(what.msg, [FieldError(tuple(_printable(part) for part in path), what.msg, what.type)])
+
+
+def _refuse_depth(value: Any, left: int) -> None:
+    if left == 0:
+        raise _too_deep()
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in items:
+        if isinstance(item, dict | list):
+            _refuse_depth(item, left - 1)
+
+
+def _too_deep() -> Problem:
+    return Problem("malformed", f"the body is nested more than {MAX_DEPTH} levels deep")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise Problem("malformed", f"the key {_printable(twice)!r} comes twice in one object")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise Problem("malformed", f"the body is not JSON: {text} is not a JSON value")
 
 
 def _is_list(annotation: Any) -> bool:
@@ -97,44 +215,7 @@ def _is_list(annotation: Any) -> bool:
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem("too_large", f"the body is larger than {limit} bytes", headers={"Connection": "close"})
-
-
-def _integer(text: str) -> int:
-    if len(text) > 17 or abs(int(text)) > MAX_INTEGER + 1:
-        raise BadRequest(
-            f"{text[:40]} is outside ±2^53", [FieldError(("body",), "an integer is outside ±2^53", "integer_range")]
-        )
-    return int(text)
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise BadRequest(
-            f"{text[:40]} is too large a number", [FieldError(("body",), "a number is too large", "finite_number")]
-        )
-    return value
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise Problem("malformed", f"the body is not JSON: {text} is not a JSON value")
-
-
-def _refuse_odd_text(value: Any, path: tuple[str | int, ...]) -> None:
-    if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
-            shown = tuple(_printable(part) for part in path)
-            raise BadRequest(
-                "text must not hold NUL or lone surrogates", [FieldError(shown, "NUL or surrogate", "text")]
-            )
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_odd_text(key, (*path, key))
-            _refuse_odd_text(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_odd_text(item, (*path, index))
+    return Problem("too_large", f"the body is larger than {limit} bytes")
 
 
 def _printable(part: str | int) -> str | int:

@@ -5,11 +5,10 @@ stream ends when the record is final and everything has been sent. One caller ma
 them.
 """
 
-import json
 import secrets
 import time
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Generator, Iterator
+from typing import Annotated, NamedTuple
 
 from flask import Response, request
 from pydantic import Field
@@ -20,17 +19,20 @@ from services.gateway.jobs import READ, QueryModel, find_job
 from services.gateway.operations import Answer, Operation, Routes, answer_json
 from services.gateway.problems import Problem
 from services.gateway.state import Gateway, gateway
+from services.gateway.tail import Heard, Subscription
 from services.gateway.views import EventList
-from shared.jobs.errors import BadRequest, FieldError, NotFound
-from shared.jobs.events import EVENT_ID, Event, EventLog
+from shared.jobs.errors import BadRequest, FieldError
+from shared.jobs.events import BEGINNING, EVENT_ID, EventLog, precedes
 from shared.jobs.layout import LOG, job_file
-from shared.jobs.store import PREFIX
+from shared.jobs.record import JobRecord
+from shared.jobs.store import PREFIX, JobStore
 
 routes = Routes()
 HEARTBEAT_S = 15.0
 SLOT_S = 45.0  # a stream that did not say it is alive for so long holds no slot
+LOOK_S = 5.0  # a quiet job's record is looked at so often: it may be deleted, or its stream expired
 PAGE = 1000
-BEGINNING = "0-0"
+MEDIA_TYPES = ("text/event-stream", "application/json")
 
 
 class EventsQuery(QueryModel):
@@ -49,9 +51,9 @@ class LogQuery(QueryModel):
         "/v1/jobs/{job_id}/events",
         "events",
         "A job's events, live (SSE) or as a page (JSON)",
-        {200: Answer(EventList, "Events", ("text/event-stream", "application/json"))},
+        {200: Answer(EventList, "Events", MEDIA_TYPES)},
         READ,
-        (404, 422, 429),
+        (404, 406, 422, 429),
         EventsQuery,
         None,
         ("Last-Event-ID",),
@@ -59,16 +61,16 @@ class LogQuery(QueryModel):
 )
 def job_events(job_id: str) -> Response:
     query = validate_query(EventsQuery)
-    find_job(job_id)
+    _refuse_unknown(job_id)
     after = request.headers.get("Last-Event-ID") or query.after or BEGINNING
     if not EVENT_ID.match(after):
         raise BadRequest(
             "Last-Event-ID is not an event id", [FieldError(("header", "Last-Event-ID"), "not an id", "event_id")]
         )
-    best = request.accept_mimetypes.best_match(["text/event-stream", "application/json"], default="text/event-stream")
-    if best == "application/json":
-        return _page(job_id, after)
-    return _stream(job_id, after)
+    accepted = request.accept_mimetypes.best_match(MEDIA_TYPES) if request.accept_mimetypes else MEDIA_TYPES[0]
+    if accepted is None:
+        raise Problem("not_acceptable", f"events come as {' or '.join(MEDIA_TYPES)}")
+    return _page(job_id, after) if accepted == "application/json" else _stream(job_id, after)
 
 
 @routes.add(
@@ -86,20 +88,34 @@ def job_events(job_id: str) -> Response:
 def job_log(job_id: str) -> Response:
     offset = validate_query(LogQuery).offset
     record = find_job(job_id)
-    text: str | None = gateway().store.redis.get(f"{PREFIX}log:{job_id}")
-    data = text.encode() if text is not None else b""
-    if text is None and record.state.is_final and record.prefix:
-        try:
-            data = gateway().artifacts.get_bytes(job_file(job_id, record.prefix, LOG))
-        except FileNotFoundError:
-            data = b""
+    data = _finished_log(record) if record.state.is_final else None
+    if data is None:
+        key = f"{PREFIX}log:{job_id}"
+        data = gateway().store.redis.execute_command("GETRANGE", key, 0, -1, NEVER_DECODE=[]) or b""
     return Response(data[offset:], mimetype="text/plain", headers={"X-Log-Bytes": str(len(data))})
+
+
+def _finished_log(record: JobRecord) -> bytes | None:
+    """The whole log of the last attempt; None when that left none."""
+    if record.prefix is None:
+        return None
+    try:
+        return gateway().artifacts.get_bytes(job_file(record.id, record.prefix, LOG))
+    except FileNotFoundError:
+        return None
+
+
+def _refuse_unknown(job_id: str) -> None:
+    """Raises NotFound."""
+    if gateway().store.state(job_id) is None:
+        find_job(job_id)
 
 
 def _page(job_id: str, after: str) -> Response:
     log = EventLog(gateway().store)
     gap = log.gap_before(job_id, after)
-    was_final = find_job(job_id).state.is_final
+    state = gateway().store.state(job_id)  # before the events: what comes after a final state is none
+    was_final = state is None or state.is_final
     events = log.after(job_id, after, PAGE)
     items = [*([gap] if gap and after != BEGINNING else []), *events]
     is_done = was_final and len(events) < PAGE
@@ -108,61 +124,75 @@ def _page(job_id: str, after: str) -> Response:
 
 
 def _stream(job_id: str, after: str) -> Response:
-    parts, stream_id = gateway(), secrets.token_hex(8)
-    owner = caller().owner
-    if not parts.store.hold_stream(owner, stream_id, parts.settings.streams_per_caller, SLOT_S):
-        limit = parts.settings.streams_per_caller
-        raise Problem("quota", f"you have {limit} open event streams", headers={"Retry-After": "5"})
+    parts, owner, stream_id = gateway(), caller().owner, secrets.token_hex(8)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    body = _Held(_events(parts, job_id, after, owner, stream_id), parts, owner, stream_id)
-    return Response(body, mimetype="text/event-stream", headers=headers)
+    if request.method == "HEAD":
+        return Response(mimetype="text/event-stream", headers=headers)
+    limit = parts.settings.streams_per_caller
+    if not parts.store.hold_stream(owner, stream_id, limit, SLOT_S):
+        raise Problem("quota", f"you have {limit} open event streams", headers={"Retry-After": "5"})
+    slot = _Slot(parts.store, owner, stream_id, limit)
+    return Response(_Held(_events(parts, job_id, after, slot), slot), mimetype="text/event-stream", headers=headers)
+
+
+class _Slot(NamedTuple):
+    """One of the streams a caller may hold."""
+
+    store: JobStore
+    owner: str
+    stream_id: str
+    limit: int
+
+    def keep(self) -> None:
+        self.store.hold_stream(self.owner, self.stream_id, self.limit, SLOT_S)
+
+    def free(self) -> None:
+        self.store.release_stream(self.owner, self.stream_id)
 
 
 class _Held:
     """The stream's body; its slot is free again when it ends, also when the client went away before its first byte."""
 
-    def __init__(self, chunks: Iterator[str], parts: Gateway, owner: str, stream_id: str) -> None:
-        self._chunks, self._parts, self._owner, self._stream_id = chunks, parts, owner, stream_id
+    def __init__(self, chunks: Generator[str, None, None], slot: _Slot) -> None:
+        self._chunks, self._slot = chunks, slot
 
     def __iter__(self) -> Iterator[str]:
         return self._chunks
 
     def close(self) -> None:
-        self._chunks.close()  # type: ignore[attr-defined]
-        self._parts.store.release_stream(self._owner, self._stream_id)
+        self._chunks.close()
+        self._slot.free()
 
 
-def _events(parts: Gateway, job_id: str, after: str, owner: str, stream_id: str) -> Iterator[str]:
-    yield "retry: 1000\n\n"
+def _events(parts: Gateway, job_id: str, after: str, slot: _Slot) -> Generator[str, None, None]:
     log = EventLog(parts.store)
+    yield "retry: 1000\n\n"
     if after != BEGINNING and (gap := log.gap_before(job_id, after)):
-        yield _sse(gap)
+        yield Heard.of(gap).frame
     with parts.tail.follow(job_id, after) as subscription:
         spoke = held = time.monotonic()
+        patience_s = 0.0  # the first look is at once: the job may be over already
         while True:
-            event = subscription.get(0.5)
-            if event is not None:
-                yield _sse(event)
-                spoke = time.monotonic()
-            if time.monotonic() - held > SLOT_S / 3:
-                parts.store.hold_stream(owner, stream_id, parts.settings.streams_per_caller, SLOT_S)
-                held = time.monotonic()
-            if (event is None or event.type == "state") and _is_over(parts, log, job_id, subscription.last):
-                yield from (_sse(late) for late in subscription.rest())
+            heard = subscription.take(patience_s)
+            if heard:
+                yield "".join(one.frame for one in heard)
+            may_be_over = not heard or any(one.event.type == "state" for one in heard)
+            if may_be_over and _is_over(parts.store, log, subscription):
+                while rest := subscription.take(0.0):
+                    yield "".join(one.frame for one in rest)
                 return
-            if time.monotonic() - spoke > HEARTBEAT_S:
+            now = time.monotonic()
+            spoke = now if heard else spoke
+            if now - held > SLOT_S / 3:
+                slot.keep()
+                held = now
+            if now - spoke > HEARTBEAT_S - LOOK_S / 2:  # the look nearest to every 15 s
                 yield ": alive\n\n"
-                spoke = time.monotonic()
+                spoke = now
+            patience_s = LOOK_S
 
 
-def _is_over(parts: Gateway, log: EventLog, job_id: str, last: str) -> bool:
-    """The record is final, and nothing in its stream is later than what was received."""
-    try:
-        state = parts.store.state(job_id)
-        return (state is None or state.is_final) and not log.after(job_id, last, 1)
-    except NotFound:
-        return True
-
-
-def _sse(event: Event) -> str:
-    return f"id: {event.id}\nevent: {event.type}\ndata: {json.dumps(event.data, ensure_ascii=False)}\n\n"
+def _is_over(store: JobStore, log: EventLog, subscription: Subscription) -> bool:
+    """The record is final or gone, and nothing in its stream is later than what was received."""
+    state = store.state(subscription.job_id)
+    return (state is None or state.is_final) and not precedes(subscription.last, log.last_id(subscription.job_id))

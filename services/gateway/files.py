@@ -4,12 +4,12 @@ import hashlib
 import re
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from flask import Response, request
 
 from services.gateway.artifacts import ANY, send
-from services.gateway.bodies import refuse_oversize
+from services.gateway.bodies import read, refuse_oversize
 from services.gateway.jobs import READ, WRITE
 from services.gateway.operations import Answer, Operation, Routes, answer_json
 from services.gateway.problems import Problem
@@ -21,6 +21,7 @@ from shared.jobs.files import UploadedFile
 from shared.jobs.layout import upload_key
 
 routes = Routes()
+ENVELOPE_BYTES = 1 << 16  # by so much a multipart body may be larger than its file
 MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}\Z")
 
 
@@ -32,14 +33,15 @@ MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}\Z")
         "Upload a file (multipart field `file`, or the raw body)",
         {201: Answer(FileView, "Kept; the same content has the same ref")},
         WRITE,
-        (400, 413, 415, 422, 503),
+        (400, 413, 422, 503),
         None,
         "upload",
     )
 )
 def upload() -> Response:
     limit = gateway().settings.max_upload
-    refuse_oversize(limit + (1 << 16))  # a multipart envelope is a little larger than its file
+    request.max_content_length = limit + ENVELOPE_BYTES
+    refuse_oversize(limit + ENVELOPE_BYTES)
     gateway().refuse_when_full()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upload"
@@ -65,7 +67,7 @@ def upload() -> Response:
         (404, 416),
         None,
         None,
-        ("Range", "If-None-Match"),
+        ("Range", "If-None-Match", "If-Range"),
     )
 )
 def get_file(sha256: str) -> Response:
@@ -78,8 +80,11 @@ def _source() -> tuple[IO[bytes], str]:
     """The stream to read and its media type."""
     if request.mimetype != "multipart/form-data":
         return request.stream, _media_type(request.mimetype)
-    parts = request.files.getlist("file")
-    if len(parts) != 1:
+    try:
+        parts, fields = request.files.getlist("file"), [*request.files, *request.form]
+    except OSError:
+        raise Problem("malformed", "the body breaks off or its chunks are malformed") from None
+    if len(parts) != 1 or len(fields) != 1:
         raise BadRequest(
             "a multipart upload has exactly one field `file`",
             [FieldError(("body", "file"), "exactly one file", "multipart")],
@@ -91,13 +96,13 @@ def _media_type(given: str) -> str:
     return given if MEDIA_TYPE.match(given) else "application/octet-stream"
 
 
-def _receive(source: Any, path: Path, media_type: str, limit: int) -> UploadedFile:
+def _receive(source: IO[bytes], path: Path, media_type: str, limit: int) -> UploadedFile:
     sha, size = hashlib.sha256(), 0
     with path.open("wb") as out:
-        while chunk := source.read(CHUNK):
+        while chunk := read(source, CHUNK):
             size += len(chunk)
             if size > limit:
-                raise Problem("too_large", f"the file is larger than {limit} bytes", headers={"Connection": "close"})
+                raise Problem("too_large", f"the file is larger than {limit} bytes")
             sha.update(chunk)
             out.write(chunk)
     return UploadedFile(sha.hexdigest(), size, media_type)

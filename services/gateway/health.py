@@ -7,8 +7,10 @@ processes.
 import os
 import time
 from collections.abc import Iterator
+from functools import cache
 
 import redis
+import structlog
 from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,6 +25,7 @@ from shared.jobs.catalog import pools
 from shared.jobs.store import PREFIX
 from shared.jobs.workers import WorkerList
 
+log = structlog.get_logger()
 routes = Routes()
 REQUESTS = Counter("tenfold_http_requests", "HTTP requests", ["method", "route", "status"])
 LATENCY = Histogram(
@@ -54,11 +57,13 @@ def readyz() -> Response:
     try:
         gateway().store.redis.ping()
     except redis.RedisError as error:
-        raise Problem("unavailable", f"Redis does not answer: {type(error).__name__}") from None
+        log.warning("not ready: Redis", error=str(error))
+        raise Problem("unavailable", "Redis does not answer", headers={"Retry-After": "2"}) from None
     try:
         gateway().artifacts.check()
-    except Exception as error:  # whatever a file system may raise
-        raise Problem("unavailable", f"the artifact store does not answer: {type(error).__name__}: {error}") from None
+    except Exception as error:  # whatever a file system may raise; its words name paths, which are for the log
+        log.warning("not ready: artifact store", error=str(error))
+        raise Problem("unavailable", "the artifact store does not answer", headers={"Retry-After": "2"}) from None
     return answer_json({"status": "ok"})
 
 
@@ -93,13 +98,24 @@ def measure_requests(app: Flask) -> None:
 
     def finished(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else "none"
-        REQUESTS.labels(request.method, route, str(response.status_code)).inc()
+        method = request.method if request.url_rule else "any"  # a stranger's words make no new series
+        _requests(method, route, response.status_code).inc()
         if not response.is_streamed:
-            LATENCY.labels(request.method, route).observe(time.perf_counter() - g.get("started", time.perf_counter()))
+            _latency(method, route).observe(time.perf_counter() - g.started)
         return response
 
     app.before_request(started)
     app.after_request(finished)
+
+
+@cache
+def _requests(method: str, route: str, status: int) -> Counter:
+    return REQUESTS.labels(method, route, str(status))
+
+
+@cache
+def _latency(method: str, route: str) -> Histogram:
+    return LATENCY.labels(method, route)
 
 
 class ClusterTruth(Collector):
@@ -136,7 +152,6 @@ class ClusterTruth(Collector):
         waited = CounterMetricFamily("tenfold_job_waiting_seconds", "Waiting time of claimed jobs", labels=["pool"])
         for name, value in self._parts.store.redis.hgetall(f"{PREFIX}counters").items():
             what, *labels = name.split("|")
-            seconds = float(value) / (1000 if what.endswith("_ms") else 1)
             family = {"finished": ended, "waited_ms": waited, **by_kind}[what]
-            family.add_metric(labels, seconds)
+            family.add_metric(labels, float(value) / (1000 if what.endswith("_ms") else 1))
         yield from (ended, waited, *by_kind.values())

@@ -1,28 +1,28 @@
 """`/v1/jobs`: submit, list, look, cancel, retry, delete."""
 
-import contextlib
+import hashlib
 import json
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flask import Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.gateway.auth import caller
-from services.gateway.bodies import parse_object, read_body, validate, validate_query
-from services.gateway.operations import ULID, Answer, Operation, Routes, answer_json
-from services.gateway.problems import Problem
+from services.gateway.auth import caller, require_owner
+from services.gateway.bodies import read_json, validate, validate_query
+from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_json
 from services.gateway.state import gateway
-from services.gateway.submissions import audit, model_for, new_job, submission
+from services.gateway.submissions import audit, authorise, model_for, new_job, submission, submit_once
 from services.gateway.views import JobPage, JobView, job_item, job_view
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
-from shared.jobs.errors import BadRequest, FieldError, NotFound
+from shared.jobs.errors import Conflict, NotFound
+from shared.jobs.events import EventLog
 from shared.jobs.history import read_committed
 from shared.jobs.layout import job_folder
 from shared.jobs.record import JobRecord
 from shared.jobs.states import JobState
-from shared.jobs.store import Query
+from shared.jobs.store import Query, Submitted
 from shared.jobs.tokens import Scope
 
 routes = Routes()
@@ -33,8 +33,16 @@ class QueryModel(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+def _truth(text: object) -> object:
+    return {"true": True, "false": False}.get(text, text) if isinstance(text, str) else text
+
+
+Truth = Annotated[Literal[True, False], BeforeValidator(_truth)]
+"""`true` or `false`, and nothing else that might mean it."""
+
+
 class SubmitQuery(QueryModel):
-    dry_run: bool = False
+    dry_run: Truth = False
     """Validate only: nothing is stored."""
 
 
@@ -43,18 +51,12 @@ class WaitQuery(QueryModel):
     """Answer when the job is final, at most so many seconds later."""
 
 
-def _labels(text: str) -> str:
-    if ":" not in text:
-        raise ValueError("must be key:value")
-    return text
-
-
 class ListQuery(QueryModel):
-    kind: str | None = None
+    kind: Annotated[str, Field(pattern=KIND)] | None = None
     state: JobState | None = None
-    label: list[Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,63}:[\s\S]{0,63}$"), AfterValidator(_labels)]] = []
+    label: list[Annotated[str, Field(pattern=r"^[a-z0-9_.-]{1,63}:[\s\S]{0,63}$")]] = []
     """key:value; repeated: all must hold."""
-    owner: Annotated[str, Field(max_length=200)] | None = None
+    owner: Annotated[str, Field(pattern=OWNER)] | None = None
     """`me`, or an owner's name."""
     limit: int = Field(50, ge=1, le=200)
     cursor: Annotated[str, Field(pattern=ULID)] | None = None
@@ -67,7 +69,9 @@ class ListQuery(QueryModel):
         "jobs",
         "Submit a job",
         {
-            202: Answer(JobView, "Queued, or blocked until the jobs it refers to have succeeded"),
+            202: Answer(
+                JobView, "Queued, or blocked until the jobs it refers to have succeeded", headers=("Location",)
+            ),
             200: Answer(None, "The same submission again (its job), or a dry run (the validated params)"),
         },
         WRITE,
@@ -79,16 +83,21 @@ class ListQuery(QueryModel):
 )
 def submit_job() -> Response:
     query = validate_query(SubmitQuery)
-    data = read_body(gateway().settings.max_body)
-    raw = parse_object(data)
-    body = validate(model_for(raw), data)
-    new = new_job(body)
+    raw = read_json()
+    body = validate(model_for(raw.value), raw.text)
     if query.dry_run:
-        return answer_json({"kind": new.kind, "params": json.loads(new.params)})
-    gateway().refuse_when_full()
-    submitted = gateway().store.submit(new, submission(raw))
+        return answer_json({"kind": body.kind, "params": json.loads(new_job(body).params)})
+    by = submission(raw.value)
+
+    def attempt() -> Submitted:
+        new = new_job(body)
+        gateway().refuse_when_full()
+        audit(body.kind, "submit", hashlib.sha256(new.params.encode()).hexdigest())
+        return gateway().store.submit(new, by)
+
+    submitted = submit_once(by, attempt)
     if submitted.created:
-        audit(catalog()[new.kind], submitted.id)
+        audit(body.kind, "submitted", submitted.id)
     status = 202 if submitted.created else 200
     return answer_json(_current(submitted.id), status, {"Location": f"/v1/jobs/{submitted.id}"})
 
@@ -127,7 +136,7 @@ def get_job(job_id: str) -> Response:
     )
 )
 def cancel_job(job_id: str) -> Response:
-    owned(job_id)
+    _own_record(job_id)
     gateway().store.cancel(job_id)
     return answer_json(_current(job_id), 202)
 
@@ -144,13 +153,13 @@ def cancel_job(job_id: str) -> Response:
     )
 )
 def retry_job(job_id: str) -> Response:
-    record = owned(job_id)
+    record = _own_record(job_id)
     gateway().refuse_when_full()
     spec = catalog().get(record.kind)
     if spec is None:
-        raise BadRequest(
-            f"this cluster has no kind {record.kind}", [FieldError(("path", "job_id"), "unknown kind", "unknown_kind")]
-        )
+        raise Conflict(f"job {job_id} can't be retried: this cluster has no kind {record.kind} any more")
+    authorise(spec)
+    audit(spec.kind, "retry", job_id)
     message = gateway().messages.template(spec, record.priority)
     gateway().store.retry(job_id, message, queue_key(spec.pool, record.priority))
     return answer_json(_current(job_id), 202)
@@ -168,10 +177,14 @@ def retry_job(job_id: str) -> Response:
     )
 )
 def delete_job(job_id: str) -> Response:
-    record = owned(job_id)
-    with contextlib.suppress(NotFound):  # its record is past its days: the files remain
-        gateway().store.forget(record.id, with_files=True)
-    gateway().artifacts.delete(job_folder(record.id))
+    record = find_job(job_id)
+    require_owner(record.owner, f"job {job_id}")
+    try:
+        gateway().store.forget(job_id, with_files=True)
+    except NotFound:  # its record is past its days: its files remain, and may be in use
+        if users := gateway().store.unfinished_users(f"job:{job_id}"):
+            raise Conflict(f"job {job_id} is needed by the unfinished job {users[0]}") from None
+    gateway().artifacts.delete(job_folder(job_id))
     return Response(status=204)
 
 
@@ -183,11 +196,17 @@ def find_job(job_id: str) -> JobRecord:
         return read_committed(job_id, gateway().artifacts)
 
 
-def owned(job_id: str) -> JobRecord:
-    """The record, if the caller may change it. Raises NotFound, Problem 403."""
-    record = find_job(job_id)
-    if not caller().may_change(record.owner):
-        raise Problem("forbidden", f"job {job_id} is {record.owner}'s; changing another's needs the scope admin")
+def _own_record(job_id: str) -> JobRecord:
+    """The record, if the caller may change it. Raises NotFound, Problem 403, Conflict for a job past its days."""
+    try:
+        record = gateway().store.get(job_id)
+    except NotFound:
+        past = read_committed(job_id, gateway().artifacts)
+        require_owner(past.owner, f"job {job_id}")
+        raise Conflict(
+            f"job {job_id} is {past.state} and past its days, only its files are kept: submit it again"
+        ) from None
+    require_owner(record.owner, f"job {job_id}")
     return record
 
 
@@ -203,12 +222,13 @@ def _waiting_for(record: JobRecord) -> list[str]:
 def _wait_until_final(job_id: str, wait_s: float) -> None:
     """Return when the job is final, or after `wait_s`. Raises NotFound."""
     deadline = time.monotonic() + wait_s
+    seen = EventLog(gateway().store).last_id(job_id)
     if find_job(job_id).state.is_final:
         return
-    with gateway().tail.follow(job_id, "0-0") as events:
+    with gateway().tail.follow(job_id, seen) as events:
         while (left := deadline - time.monotonic()) > 0:
-            event = events.get(min(left, 1.0))
-            if event is None or event.type == "state":
+            heard = events.take(min(left, 5.0))
+            if not heard or any(one.event.type == "state" for one in heard):
                 state = gateway().store.state(job_id)
                 if state is None or state.is_final:
                     return

@@ -1,10 +1,11 @@
-"""OpenAPI 3.1 from the operations and the pydantic models that validate; and pages for people.
+"""OpenAPI 3.1 from the operations and the pydantic models that validate.
 
 The document is made once per process. The submit body is a `oneOf` over the kinds with the discriminator `kind`.
 """
 
-import html
+import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -12,69 +13,54 @@ from flask import Response
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from services.gateway.operations import PATH_PARAMETERS, Answer, Operation, Routes, answer_json
+from services.gateway.auth import trusts_loopback
+from services.gateway.operations import PATH_PARAMETERS, Answer, Operation, Routes
 from services.gateway.problems import PROBLEMS, ProblemView
+from services.gateway.state import gateway
 from services.gateway.submissions import submit_model
-from services.gateway.views import DryRunView, JobView
+from services.gateway.views import Document, DryRunView, JobView
 from shared.jobs.catalog import catalog
-from shared.jobs.errors import NotFound
-from shared.jobs.spec import JobSpec
 
 routes = Routes()
 REFS = "#/components/schemas/{model}"
-HTML = ("text/html",)
-EVERYWHERE = (401, 403, 500, 503)  # problems that any guarded route may answer
+REQUEST_ID = {"required": True, "schema": {"type": "string"}}
+LINKS = {
+    ("POST", "/v1/jobs"): (
+        ("job", "GET", "/v1/jobs/{job_id}", "job_id"),
+        ("cancel", "POST", "/v1/jobs/{job_id}/cancel", "job_id"),
+        ("artifacts", "GET", "/v1/jobs/{job_id}/artifacts", "job_id"),
+        ("log", "GET", "/v1/jobs/{job_id}/log", "job_id"),
+        ("delete", "DELETE", "/v1/jobs/{job_id}", "job_id"),
+    ),
+    ("POST", "/v1/sweeps"): (
+        ("sweep", "GET", "/v1/sweeps/{sweep_id}", "sweep_id"),
+        ("cancel", "POST", "/v1/sweeps/{sweep_id}/cancel", "sweep_id"),
+    ),
+}
 HEADERS = {
     "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[!-~]{1,255}$"},
     "Last-Event-ID": {"type": "string", "pattern": r"^\d{1,16}-\d{1,16}$"},
     "Range": {"type": "string"},
     "If-None-Match": {"type": "string"},
+    "If-Range": {"type": "string"},
 }
 
 
-@routes.add(Operation("GET", "/openapi.json", "documents", "This document", {200: Answer()}))
+@routes.add(Operation("GET", "/openapi.json", "documents", "This document", {200: Answer(Document)}))
 def openapi_json() -> Response:
-    return answer_json(document())
-
-
-@routes.add(Operation("GET", "/docs", "documents", "The same for people", {200: Answer(None, "A page", HTML)}))
-def docs() -> Response:
-    return Response(_page("Tenfold HTTP API", _operations_html()), mimetype="text/html")
-
-
-@routes.add(
-    Operation(
-        "GET",
-        "/problems/{problem}",
-        "documents",
-        "What a problem means",
-        {200: Answer(None, "A page", HTML)},
-        (),
-        (404,),
-    )
-)
-def problem_page(problem: str) -> Response:
-    if problem not in PROBLEMS:
-        raise NotFound(f"there is no problem {problem}; known: {', '.join(PROBLEMS)}")
-    kind = PROBLEMS[problem]
-    return Response(
-        _page(f"{kind.status} {kind.title}", f"<p>{html.escape(kind.explanation)}</p>"), mimetype="text/html"
-    )
-
-
-def all_operations() -> list[Operation]:
-    """Every operation of the contract, in the order of the document."""
-    from services.gateway.app import RESOURCES
-
-    return [operation for resource in RESOURCES for operation, _ in resource.operations]
+    return Response(_text(not trusts_loopback(gateway().settings)), mimetype="application/json")
 
 
 @cache
-def document() -> dict[str, Any]:
+def _text(needs_token: bool) -> str:
+    return json.dumps(document(gateway().operations, needs_token=needs_token), ensure_ascii=False)
+
+
+def document(operations: Sequence[Operation], *, needs_token: bool) -> dict[str, Any]:
     """The OpenAPI document."""
-    schemas, definitions = _schemas()
+    schemas, definitions = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
-    for operation in all_operations():
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
@@ -84,7 +70,7 @@ def document() -> dict[str, Any]:
             "description": "Ten language-model methods as jobs on one cluster.",
         },
         "servers": [{"url": "/"}],
-        "security": [{"token": []}, {}],
+        "security": [{"token": []}] if needs_token else [{"token": []}, {}],
         "paths": paths,
         "components": {
             "schemas": definitions,
@@ -93,11 +79,11 @@ def document() -> dict[str, Any]:
     }
 
 
-def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
+def _schemas(operations: Sequence[Operation]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
     """References by (model, mode), and the definitions they point to."""
     bodies: list[type[BaseModel]] = [submit_model(kind) for kind in catalog()]
     answers: list[type[BaseModel]] = [ProblemView, DryRunView]
-    for operation in all_operations():
+    for operation in operations:
         if isinstance(operation.body, type):
             bodies.append(operation.body)
         answers += [answer.model for answer in operation.answers.values() if answer.model]
@@ -109,7 +95,7 @@ def _schemas() -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
 
 def _operation(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": f"{operation.method.lower()}{re.sub('[^a-z0-9]+', '_', operation.path)}",
+        "operationId": _id_of(operation.method, operation.path),
         "tags": [operation.tag],
         "summary": operation.summary,
         "parameters": _parameters(operation),
@@ -122,6 +108,10 @@ def _operation(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict
     if operation.body is not None:
         described["requestBody"] = _request_body(operation, schemas)
     return described
+
+
+def _id_of(method: str, path: str) -> str:
+    return f"{method.lower()}{re.sub('[^a-z0-9]+', '_', path)}".rstrip("_")
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
@@ -182,16 +172,47 @@ def _request_body(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> d
 def _responses(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for status, answer in operation.answers.items():
-        described[str(status)] = {"description": answer.description} | _content(operation, status, answer, schemas)
-    everywhere = (403, 500) if operation.is_open else EVERYWHERE
-    problem = schemas[ProblemView, "serialization"]
-    for status in sorted({*operation.problems, *everywhere}):
-        title = next(kind.title for kind in PROBLEMS.values() if kind.status == status)
         described[str(status)] = {
-            "description": title,
+            "description": answer.description,
+            "headers": _headers(answer),
+            **_content(operation, status, answer, schemas),
+            **_links(operation, status),
+        }
+    problem = schemas[ProblemView, "serialization"]
+    for status in sorted(_problem_statuses(operation)):
+        titles = [kind.title for kind in PROBLEMS.values() if kind.status == status]
+        described[str(status)] = {
+            "description": ", or: ".join(titles),
+            "headers": {"X-Request-Id": REQUEST_ID},
             "content": {"application/problem+json": {"schema": problem}},
         }
     return described
+
+
+def _problem_statuses(operation: Operation) -> set[int]:
+    """Its own, and those that any route of its form may answer."""
+    if operation.is_open:
+        return {*operation.problems, 403, 500}
+    with_path = {404} if "{" in operation.path else set()
+    return {*operation.problems, 401, 403, 422, 500, 503, *with_path}
+
+
+def _headers(answer: Answer) -> dict[str, Any]:
+    named = {name: {"required": True, "schema": {"type": "string"}} for name in answer.headers}
+    return {"X-Request-Id": REQUEST_ID, **named}
+
+
+def _links(operation: Operation, status: int) -> dict[str, Any]:
+    """From a submission to what can be done with it."""
+    targets = LINKS.get((operation.method, operation.path), ()) if status == 202 else ()
+    if not targets:
+        return {}
+    return {
+        "links": {
+            name: {"operationId": _id_of(method, path), "parameters": {parameter: "$response.body#/id"}}
+            for name, method, path, parameter in targets
+        }
+    }
 
 
 def _content(operation: Operation, status: int, answer: Answer, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
@@ -205,50 +226,3 @@ def _content(operation: Operation, status: int, answer: Answer, schemas: dict[An
         is_text = media_type in ("text/event-stream", "text/html", "text/plain")
         content[media_type] = {"schema": {"type": "string"} if is_text else schema}
     return {"content": content}
-
-
-# Pages for people -------------------------------------------------------------------------------------------------
-
-
-def _operations_html() -> str:
-    rows = []
-    for operation in all_operations():
-        scopes = ", ".join(operation.scopes) or ("no token" if operation.is_open else "any token")
-        cells = (
-            f"<code>{operation.method} {html.escape(operation.path)}</code>",
-            html.escape(operation.summary),
-            scopes,
-        )
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    kinds = "".join(_kind_html(spec) for spec in catalog().values())
-    table = f"<table><tr><th>call</th><th>answer</th><th>scope</th></tr>{''.join(rows)}</table>"
-    return f"<p>Machine-readable: <a href='/openapi.json'>/openapi.json</a>.</p>{table}<h2>Kinds</h2>{kinds}"
-
-
-def _kind_html(spec: JobSpec) -> str:
-    heading = f"<h3 id='{spec.kind}'><code>{spec.kind}</code></h3>"
-    return f"{heading}<p>{html.escape(spec.summary)}</p>{_fields_html(spec.params_schema())}"
-
-
-def _fields_html(schema: dict[str, Any]) -> str:
-    required = schema.get("required", [])
-    rows = []
-    for name, about in schema.get("properties", {}).items():
-        default = "required" if name in required else html.escape(repr(about.get("default")))
-        rows.append(
-            f"<tr><td><code>{name}</code></td><td>{html.escape(str(about.get('type', '')))}</td><td>{default}</td>"
-            f"<td>{html.escape(about.get('description', ''))}</td></tr>"
-        )
-    return f"<table><tr><th>param</th><th>type</th><th>default</th><th>meaning</th></tr>{''.join(rows)}</table>"
-
-
-def _page(title: str, body: str) -> str:
-    style = (
-        "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}"
-        "table{border-collapse:collapse;margin:1rem 0}td,th{border-bottom:1px solid #d0d7de;padding:.3rem .8rem;"
-        "text-align:left;vertical-align:top}code{font-size:.9em}"
-    )
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
-        f"<style>{style}</style><h1>{html.escape(title)}</h1>{body}</html>"
-    )

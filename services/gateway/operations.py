@@ -1,7 +1,4 @@
-"""How a route is declared:
-
-one `Operation` beside each view function, from which Flask's URL map and OpenAPI both come.
-"""
+"""How a route is declared: one `Operation` beside each view, from which Flask's URL map and OpenAPI both come."""
 
 import json
 import re
@@ -13,14 +10,17 @@ from flask import Flask, Response
 from pydantic import BaseModel
 
 from services.gateway.auth import require
+from services.gateway.bodies import refuse_query
 from services.gateway.problems import Problem
 from shared.jobs.tokens import Scope
 
 ULID = r"^[0-9A-HJKMNP-TV-Z]{26}$"
+KIND = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"
+OWNER = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$"
 PATH_PARAMETERS = {
     "job_id": {"type": "string", "pattern": ULID},
     "sweep_id": {"type": "string", "pattern": ULID},
-    "kind": {"type": "string", "pattern": r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"},
+    "kind": {"type": "string", "pattern": KIND},
     "artifact": {"type": "string", "pattern": r"^[A-Za-z0-9._-]{1,128}$"},
     "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     "token_id": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
@@ -37,6 +37,7 @@ class Answer:
     model: type[BaseModel] | None = None
     description: str = "OK"
     media_types: tuple[str, ...] = ("application/json",)
+    headers: tuple[str, ...] = ()  # besides X-Request-Id
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ class Routes:
     def install(self, app: Flask) -> None:
         for operation, view in self.operations:
             rule = operation.path.replace("{", "<").replace("}", ">")
-            app.add_url_rule(
-                rule, f"{operation.method} {operation.path}", _guarded(operation, view), methods=[operation.method]
-            )
+            guarded = _guarded(operation, view)
+            name = f"{operation.method} {operation.path}"
+            app.add_url_rule(rule, name, guarded, methods=[operation.method], provide_automatic_options=False)
 
 
 def answer_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -85,7 +86,7 @@ def answer_json(value: Any, status: int = 200, headers: dict[str, str] | None = 
 
 
 def _guarded(operation: Operation, view: Callable[..., Response]) -> Callable[..., Response]:
-    """Check path variables and scopes before the view runs."""
+    """Check scopes, path variables and stray query parameters before the view runs."""
     shapes = {name: re.compile(schema["pattern"].replace("$", r"\Z")) for name, schema in PATH_PARAMETERS.items()}
 
     def guarded(**variables: str) -> Response:
@@ -94,6 +95,8 @@ def _guarded(operation: Operation, view: Callable[..., Response]) -> Callable[..
         for name, value in variables.items():
             if not shapes[name].match(value):
                 raise Problem("not_found", f"{value[:100]!r} is no {name.replace('_', ' ')}")
+        if operation.query is None and not operation.is_open:
+            refuse_query()
         return view(**variables)
 
     return guarded

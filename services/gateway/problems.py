@@ -3,6 +3,7 @@
 The `type` is a path that documents the error (`/problems/<name>`). A 500 carries the request id and nothing else.
 """
 
+import errno
 import json
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import redis
 import structlog
 from flask import Flask, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from redis.exceptions import OutOfMemoryError
 from werkzeug.exceptions import HTTPException
 
 from shared.jobs.errors import (
@@ -95,7 +97,7 @@ class Problem(Exception):
             body["detail"] = self.detail
         if self.errors:
             body["errors"] = self.errors
-        body["instance"] = getattr(g, "request_id", None)
+        body["instance"] = g.get("request_id")
         answer = Response(json.dumps(body, ensure_ascii=True), kind.status, mimetype="application/problem+json")
         answer.headers.update(self.headers)
         return answer
@@ -121,18 +123,40 @@ def problem_of(error: Exception) -> Problem:
             return Problem(name, error.message, getattr(error, "errors", None), headers)
     if isinstance(error, HTTPException):
         return _problem_of_http(error)
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        return Problem("unavailable", "Redis does not answer", headers={"Retry-After": "2"})
-    if isinstance(error, redis.ResponseError) and str(error).startswith("OOM"):
-        return Problem("storage_full", "the job store is full", headers={"Retry-After": "10"})
-    log.exception("internal error", request_id=getattr(g, "request_id", None), path=request.path)
+    if isinstance(error, redis.RedisError) and (problem := _problem_of_redis(error)):
+        return problem
+    log.exception("internal error", request_id=g.get("request_id"), path=request.path)
+    if isinstance(error, OSError):
+        return _problem_of_disk(error)
     return Problem("internal", "")
 
 
+def _problem_of_redis(error: redis.RedisError) -> Problem | None:
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.ReadOnlyError):
+        return Problem("unavailable", "Redis does not answer", headers={"Retry-After": "2"})
+    if isinstance(error, OutOfMemoryError) or "OOM" in str(error):  # the latter: from within a script
+        return Problem("storage_full", "the job store is full", headers={"Retry-After": "10"})
+    if "MISCONF" in str(error):
+        return Problem("unavailable", "Redis can't write to its disk", headers={"Retry-After": "10"})
+    return None
+
+
+def _problem_of_disk(error: OSError) -> Problem:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem("storage_full", "the artifact store is full", headers={"Retry-After": "10"})
+    return Problem("unavailable", "the artifact store does not answer", headers={"Retry-After": "2"})
+
+
 def _problem_of_http(error: HTTPException) -> Problem:
-    name = _BY_STATUS.get(error.code or 500, "malformed" if (error.code or 500) < 500 else "internal")
+    """What Flask itself refuses, in our own words."""
+    status = error.code or 500
+    name = _BY_STATUS.get(status, "malformed" if status < 500 else "internal")
     headers = {key: value for key, value in error.get_headers() if key in ("Allow", "Content-Range", "Retry-After")}
-    return Problem(name, error.description or PROBLEMS[name].explanation, headers=headers)
+    if name == "not_found":
+        return Problem(name, f"there is nothing at {request.path[:200]}; /docs lists every call")
+    if name == "method_not_allowed":
+        return Problem(name, f"{request.path} takes {headers.get('Allow')}, not {request.method[:20]}", headers=headers)
+    return Problem(name, PROBLEMS[name].explanation, headers=headers)
 
 
 def field_errors(error: ValidationError, at: tuple[str | int, ...] = ()) -> list[FieldError]:

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 
@@ -13,6 +13,9 @@ from shared.jobs.errors import StorageFull
 from shared.jobs.files import UploadedFiles
 from shared.jobs.store import JobStore
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from services.gateway.operations import Operation
 
 FULL_AT = 0.8  # of maxmemory: the rest is for claims, renewals, cancels and commits
 LOOK_EVERY_S = 1.0
@@ -28,6 +31,7 @@ class Gateway:
     files: UploadedFiles
     messages: Messages
     tail: Tail
+    operations: "tuple[Operation, ...]"
     _looked: float = 0.0
     _is_full: bool = False
 

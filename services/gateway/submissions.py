@@ -1,33 +1,31 @@
-"""From a body to a validated submission:
-
-the kind's own model validates, references are looked up, the message is built.
-"""
+"""From a body to a submission: the kind's own model validates, references are looked up, the message is built."""
 
 import hashlib
 import json
+import re
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Literal
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from services.gateway.auth import caller, require
-from services.gateway.problems import field_errors
 from services.gateway.references import look_up
 from services.gateway.state import gateway
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
-from shared.jobs.errors import BadRequest, FieldError
+from shared.jobs.errors import BadRequest, FieldError, StorageFull, UnknownReference
 from shared.jobs.record import Priority
 from shared.jobs.redteam import Redteam
 from shared.jobs.spec import JobSpec, Params, Text
-from shared.jobs.store import NewJob, Submission
+from shared.jobs.store import NewJob, Submission, Submitted
 from shared.jobs.tokens import Scope
 
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,63}$")]
 LabelValue = Annotated[Text, StringConstraints(max_length=63)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16, description="At most 16; listings filter by them.")]
-MAX_KEY = 255
+KEY = re.compile(r"[!-~]{1,255}\Z")
 
 
 class Terms(BaseModel):
@@ -96,33 +94,39 @@ def new_job(body: SubmitBody, at: tuple[str | int, ...] = ("body", "params")) ->
 
 
 def authorise(spec: JobSpec) -> None:
-    """A kind may need a scope of its own; a red-team submission leaves an audit record."""
+    """A kind may need a scope of its own. Raises Problem 403."""
     if spec.scope is not None:
         require(Scope(spec.scope))
 
 
-def audit(spec: JobSpec, job_id: str) -> None:
-    """Note a submission of a kind that needs a scope of its own."""
-    if spec.scope is not None:
-        Redteam(gateway().store).record(caller().owner, "submit", f"{spec.kind} {job_id}")
+def audit(kind: str, action: str, detail: str) -> None:
+    """Note in the red-team trail what happens with a kind that needs a scope of its own."""
+    if catalog()[kind].scope is not None:
+        Redteam(gateway().store).record(caller().owner, action, f"{kind} {detail}")
 
 
 def submission(body: dict[str, Any]) -> Submission:
     """Who submits, with the idempotency key of the request. Raises BadRequest for an odd key."""
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not (1 <= len(key) <= MAX_KEY and key.isprintable()):
+    if key is not None and not KEY.match(key):
+        message = "must be 1 to 255 visible ASCII characters"
         raise BadRequest(
-            f"Idempotency-Key must be 1 to {MAX_KEY} printable characters",
-            [FieldError(("header", "Idempotency-Key"), f"1 to {MAX_KEY} printable characters", "idempotency_key")],
+            f"Idempotency-Key {message}", [FieldError(("header", "Idempotency-Key"), message, "idempotency_key")]
         )
     canonical = json.dumps([request.path, body], sort_keys=True, ensure_ascii=True)
     fingerprint = hashlib.sha256(canonical.encode()).hexdigest() if key else ""
     return Submission(caller().owner, gateway().settings.max_unfinished, key, fingerprint)
 
 
-def validated_params(spec: JobSpec, params: dict[str, Any], at: tuple[str | int, ...]) -> Params:
-    """One combination of a sweep. Raises BadRequest."""
+def submit_once(by: Submission, attempt: Callable[[], Submitted]) -> Submitted:
+    """Submit, or bring back what the same key and body brought before.
+
+    What was accepted once is not refused for what has changed since: an upload is gone, the store is full.
+    """
     try:
-        return spec.params.model_validate_json(json.dumps(params), strict=True)
-    except ValidationError as error:
-        raise BadRequest("a combination of the sweep does not fit the schema", field_errors(error, at)) from None
+        return attempt()
+    except (UnknownReference, StorageFull):
+        earlier = gateway().store.submitted_before(by)
+        if earlier is None:
+            raise
+        return earlier

@@ -1,26 +1,29 @@
 """`/v1/sweeps`: the product of a grid and seeds as jobs, all or none."""
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, cast
 
 from flask import Response
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from services.gateway.auth import caller
-from services.gateway.bodies import parse_object, read_body, validate, validate_query
+from services.gateway.auth import require_owner
+from services.gateway.bodies import read_json, validate, validate_query
 from services.gateway.jobs import READ, WRITE, QueryModel
 from services.gateway.operations import ULID, Answer, Operation, Routes, answer_json
-from services.gateway.problems import Problem
+from services.gateway.problems import field_errors
 from services.gateway.state import gateway
-from services.gateway.submissions import Terms, audit, model_for, new_job, submission, validated_params
+from services.gateway.submissions import Terms, audit, model_for, new_job, submission, submit_once
 from services.gateway.views import SweepPage, SweepView, rfc3339
 from shared.jobs.catalog import catalog
-from shared.jobs.errors import Conflict
-from shared.jobs.spec import Text
-from shared.jobs.store import NewJob
+from shared.jobs.errors import BadRequest, Conflict, FieldError, NotFound
+from shared.jobs.spec import JobSpec, Params, Text
+from shared.jobs.store import NewJob, Submitted
 from shared.jobs.sweeps import Sweep, Sweeps, expand
 
 routes = Routes()
+MAX_SWEEP_BYTES = 32 * 2**20  # a thousand copies of a large body would be a gigabyte
 
 
 class SweepBody(Terms):
@@ -48,7 +51,10 @@ class PageQuery(QueryModel):
         "/v1/sweeps",
         "sweeps",
         "Submit a sweep: all of its jobs or none",
-        {202: Answer(SweepView, "All jobs are queued"), 200: Answer(SweepView, "The same key again: the same sweep")},
+        {
+            202: Answer(SweepView, "All jobs are queued", headers=("Location",)),
+            200: Answer(SweepView, "The same key again: the same sweep"),
+        },
         WRITE,
         (400, 413, 415, 422, 429, 503),
         None,
@@ -57,21 +63,21 @@ class PageQuery(QueryModel):
     )
 )
 def submit_sweep() -> Response:
-    data = read_body(gateway().settings.max_body)
-    raw = parse_object(data)
-    body = validate(SweepBody, data)
-    jobs = _jobs(body)
-    gateway().refuse_when_full()
-    about = {"kind": body.kind, "labels": json.dumps(body.labels), "grid": json.dumps(body.grid)}
-    about |= {"name": body.name} if body.name is not None else {}
-    about |= {"seeds": json.dumps(body.seeds)} if body.seeds is not None else {}
-    submitted = gateway().store.submit_sweep(jobs, about, submission(raw))
+    raw = read_json()
+    body = validate(SweepBody, raw.text)
+    by = submission(raw.value)
+
+    def attempt() -> Submitted:
+        jobs = _jobs(body)
+        gateway().refuse_when_full()
+        audit(body.kind, "submit", f"sweep of {len(jobs)}")
+        return gateway().store.submit_sweep(jobs, _about(body), by)
+
+    submitted = submit_once(by, attempt)
     if submitted.created:
-        for job_id in submitted.jobs:
-            audit(catalog()[body.kind], job_id)
-    return answer_json(
-        _view(submitted.id), 202 if submitted.created else 200, {"Location": f"/v1/sweeps/{submitted.id}"}
-    )
+        audit(body.kind, "submitted", f"sweep {submitted.id}")
+    status = 202 if submitted.created else 200
+    return answer_json(_view(submitted.id), status, {"Location": f"/v1/sweeps/{submitted.id}"})
 
 
 @routes.add(
@@ -82,7 +88,11 @@ def submit_sweep() -> Response:
 def list_sweeps() -> Response:
     query = validate_query(PageQuery)
     ids, cursor = Sweeps(gateway().store).page(query.limit, query.cursor)
-    return answer_json({"items": [_item(Sweeps(gateway().store).find(id)) for id in ids], "next_cursor": cursor})
+    items = []
+    for sweep_id in ids:
+        with suppress(NotFound):  # deleted meanwhile
+            items.append(_item(Sweeps(gateway().store).find(sweep_id)))
+    return answer_json({"items": items, "next_cursor": cursor})
 
 
 @routes.add(Operation("GET", "/v1/sweeps/{sweep_id}", "sweeps", "One sweep", {200: Answer(SweepView)}, READ, (404,)))
@@ -103,13 +113,10 @@ def get_sweep(sweep_id: str) -> Response:
 )
 def cancel_sweep(sweep_id: str) -> Response:
     sweeps = Sweeps(gateway().store)
-    if not caller().may_change(sweeps.find(sweep_id).owner):
-        raise Problem("forbidden", "the sweep is another owner's; changing it needs the scope admin")
+    require_owner(sweeps.find(sweep_id).owner, f"sweep {sweep_id}")
     for job_id in sweeps.jobs(sweep_id):
-        try:
+        with suppress(Conflict, NotFound):  # finished already, or deleted meanwhile
             gateway().store.cancel(job_id)
-        except Conflict:  # finished already
-            continue
     return answer_json(_view(sweep_id), 202)
 
 
@@ -118,11 +125,41 @@ def _jobs(body: SweepBody) -> list[NewJob]:
     model = model_for({"kind": body.kind})
     spec = catalog()[body.kind]
     terms = {name: getattr(body, name) for name in Terms.model_fields}
-    jobs = []
+    jobs: list[NewJob] = []
+    left = MAX_SWEEP_BYTES
     for params in expand(body.params, body.grid, body.seeds):
-        valid = validated_params(spec, params, ("body", "params"))
+        valid = _validated(spec, params, body.grid)
         jobs.append(new_job(model.model_construct(kind=body.kind, params=valid, **terms)))
+        left -= len(jobs[-1].params)
+        if left < 0:
+            message = f"the jobs' params are larger than {MAX_SWEEP_BYTES} bytes together: upload what they share"
+            raise BadRequest(message, [FieldError(("body", "params"), message, "sweep")])
     return jobs
+
+
+def _validated(spec: JobSpec, params: dict[str, Any], grid: Mapping[str, list[Any]]) -> Params:
+    """One combination. Raises BadRequest; what comes from the grid is named there."""
+    try:
+        return spec.params.model_validate_json(json.dumps(params), strict=True)
+    except ValidationError as error:
+        errors = field_errors(error)
+        for wrong in errors:
+            wrong["loc"] = _place(cast(list[str | int], wrong["loc"]), grid)
+        raise BadRequest("a combination of the sweep does not fit the schema", errors) from None
+
+
+def _place(loc: list[str | int], grid: Mapping[str, list[Any]]) -> list[str | int]:
+    """Where in the body a field of a combination came from."""
+    for path in sorted(grid, key=len, reverse=True):
+        if f"{'.'.join(map(str, loc))}.".startswith(f"{path}."):
+            return ["body", "grid", path]
+    return ["body", "params", *loc]
+
+
+def _about(body: SweepBody) -> dict[str, str]:
+    about = {"kind": body.kind, "labels": json.dumps(body.labels), "grid": json.dumps(body.grid)}
+    about |= {"name": body.name} if body.name is not None else {}
+    return about | ({"seeds": json.dumps(body.seeds)} if body.seeds is not None else {})
 
 
 def _item(sweep: Sweep) -> dict[str, Any]:

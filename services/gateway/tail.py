@@ -3,12 +3,14 @@
 A thread per open stream would be a Redis connection per stream; five hundred streams are one XREAD here.
 """
 
+import json
 import queue
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import redis
 import structlog
@@ -17,9 +19,21 @@ from shared.jobs.events import Event, EventLog, precedes, stream_key
 from shared.jobs.store import JobStore
 
 BLOCK_MS = 25  # how soon a new subscription is noticed
-BATCH = 500
+BATCH = 500  # events handed on at once
 
 log = structlog.get_logger()
+
+
+class Heard(NamedTuple):
+    """An event and its wire form, made once for all who follow it."""
+
+    event: Event
+    frame: str
+
+    @classmethod
+    def of(cls, event: Event) -> "Heard":
+        data = json.dumps(event.data, ensure_ascii=False)
+        return cls(event, f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n")
 
 
 class Subscription:
@@ -27,24 +41,23 @@ class Subscription:
 
     def __init__(self, job_id: str, after: str) -> None:
         self.job_id, self.last = job_id, after
-        self._queue: queue.Queue[Event] = queue.Queue()
+        self._queue: queue.SimpleQueue[Heard] = queue.SimpleQueue()
 
-    def put(self, event: Event) -> None:
-        if precedes(self.last, event.id):
-            self.last = event.id
-            self._queue.put(event)
+    def put(self, heard: Heard) -> None:
+        if precedes(self.last, heard.event.id):
+            self.last = heard.event.id
+            self._queue.put(heard)
 
-    def get(self, timeout_s: float) -> Event | None:
-        """The next event, or None after `timeout_s`."""
+    def take(self, timeout_s: float) -> list[Heard]:
+        """What has come, oldest first; waits for the first up to `timeout_s`."""
+        heard = []
         try:
-            return self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait()
+            heard.append(self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait())
+            while len(heard) < BATCH:
+                heard.append(self._queue.get_nowait())
         except queue.Empty:
-            return None
-
-    def rest(self) -> Iterator[Event]:
-        """What has been received and not taken."""
-        while (event := self.get(0.0)) is not None:
-            yield event
+            pass
+        return heard
 
 
 class Tail:
@@ -57,6 +70,14 @@ class Tail:
         self._subscriptions: dict[str, list[Subscription]] = defaultdict(list)
         self._read_to: dict[str, str] = {}
         self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End the thread; who still follows hears nothing more."""
+        self._is_closed = True
+        self._some.set()
+        if self._thread is not None:
+            self._thread.join()
 
     @contextmanager
     def follow(self, job_id: str, after: str) -> Iterator[Subscription]:
@@ -81,7 +102,7 @@ class Tail:
     def _catch_up(self, subscription: Subscription) -> None:
         while events := self._log.after(subscription.job_id, subscription.last):
             for event in events:
-                subscription.put(event)
+                subscription.put(Heard.of(event))
 
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():
@@ -89,7 +110,7 @@ class Tail:
             self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        while not self._is_closed:
             with self._lock:
                 streams = {stream_key(job_id): read_to for job_id, read_to in self._read_to.items()}
             if not streams:
@@ -106,10 +127,10 @@ class Tail:
                 self._hand_out(key.rsplit(":", 1)[1], rows)
 
     def _hand_out(self, job_id: str, rows: list[tuple[str, dict[str, str]]]) -> None:
-        events = [Event.from_entry(*row) for row in rows]
+        heard = [Heard.of(Event.from_entry(*row)) for row in rows]
         with self._lock:
             for subscription in self._subscriptions.get(job_id, ()):
-                for event in events:
-                    subscription.put(event)
-            if job_id in self._read_to and precedes(self._read_to[job_id], events[-1].id):
-                self._read_to[job_id] = events[-1].id
+                for one in heard:
+                    subscription.put(one)
+            if job_id in self._read_to and precedes(self._read_to[job_id], heard[-1].event.id):
+                self._read_to[job_id] = heard[-1].event.id

@@ -160,6 +160,16 @@ class QueueList(View):
     items: list[QueueView]
 
 
+class Document(BaseModel):
+    """An OpenAPI 3.1 document."""
+
+    model_config = ConfigDict(extra="allow")
+
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+
+
 class HealthView(View):
     status: str = Field(examples=["ok"])
 

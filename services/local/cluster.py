@@ -12,19 +12,17 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
-import psutil
-
-from services.local import health, ports, processes
+from services.local import health, ports, processes, redis_server
 from services.local.errors import CannotStart
 from services.local.layout import Layout
-from services.local.programs import Program, programs
+from services.local.programs import STAGES, Program, programs, stopping_stage
 from services.local.supervisor import ProcessState, Supervisor, render, start
 from shared.settings import Settings
 
 READY_S = 90
 """How long /readyz may take. Two seconds are usual; a machine under load, reading a large Redis, needs more."""
-LATER_GROUPS_S = 60
-"""How long the rest may take to stop once the workers have."""
+LAST_RESORT_S = 20
+"""How much longer than its workers' grace supervisord may take before everything is killed."""
 POLL_S = 0.1
 
 
@@ -53,6 +51,8 @@ class Cluster:
     def up(self) -> None:
         """Return once the gateway answers /readyz. Raises CannotStart."""
         self.layout.prepare()
+        if self.settings.redis_url:
+            redis_server.check_reachable(self.settings.redis_url)
         with self._alone():
             if self.is_supervised():
                 self._mend()
@@ -124,25 +124,31 @@ class Cluster:
             return False
         with self._alone():
             was_running = bool(processes.own_processes(self.layout))
-            if self.is_supervised():
+            with suppress(OSError):  # there is no supervisord, or it dies meanwhile
                 self._stop_in_order()
-                processes.kill(self.layout)
-            else:
-                self._end_remains()
+            self._end_remains()
             for stale in (self.layout.supervisor_pid, self.layout.supervisor_socket):
                 stale.unlink(missing_ok=True)
         return was_running
 
     def _stop_in_order(self) -> None:
-        """supervisord stops its groups one after another: workers first, Redis last."""
-        pid = self.supervisor.pid()
-        with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            supervisord = psutil.Process(pid)
-            supervisord.terminate()
-            supervisord.wait(self.settings.stop_grace_s + LATER_GROUPS_S)
+        """Have supervisord stop its programs, stage by stage; it has nothing to do afterwards, and is killed."""
+        for stage in range(STAGES):
+            states = [state for state in self.supervisor.processes() if stopping_stage(state.name) == stage]
+            for state in states:
+                self.supervisor.stop_process(state)
+            self._wait_until_stopped({state.name for state in states})
+        processes.kill(self.layout)
+
+    def _wait_until_stopped(self, names: set[str]) -> None:
+        deadline = time.monotonic() + self.settings.stop_grace_s + LAST_RESORT_S
+        while time.monotonic() < deadline:
+            if not any(state.pid for state in self.supervisor.processes() if state.name in names):
+                return
+            time.sleep(POLL_S)
 
     def _end_remains(self) -> None:
-        """End what a killed supervisord left behind."""
+        """End what a killed supervisord has left behind; there is nothing else after an orderly stop."""
         processes.end(self.layout, grace_s=self.settings.stop_grace_s + 3)
 
     # Looking ------------------------------------------------------------------------------------------------------

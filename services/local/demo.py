@@ -114,12 +114,15 @@ def _succeeded(job: Job) -> Job:
 
 
 def _print_places(cluster: Cluster, out: Console) -> None:
-    places = Table("where to look", "", box=None)
-    places.add_row("the API and its pages", f"{cluster.url}/docs")
-    places.add_row("workers and tasks (Flower)", f"http://127.0.0.1:{cluster.settings.ports.flower}")
-    places.add_row("artifacts: figures, tables, logs", cluster.settings.artifact_root)
-    places.add_row("logs of the processes", str(cluster.layout.logs))
-    out.print(places)
+    places = {
+        "the API and its pages": f"{cluster.url}/docs",
+        "workers and tasks (Flower)": f"http://127.0.0.1:{cluster.settings.ports.flower}",
+        "artifacts: figures, tables, logs": cluster.settings.artifact_root,
+        "logs of the processes": str(cluster.layout.logs),
+    }
+    out.print("Where to look:")
+    for what, where in places.items():  # never cut: addresses are there to be copied
+        out.print(f"  {what:34}{where}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _afterwards(runs_on: bool) -> str:

@@ -7,12 +7,18 @@ alone proves nothing: the number may be somebody else's by now.
 
 import os
 import signal
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import psutil
 
 from services.local.layout import Layout
+from services.local.programs import STAGES, stopping_stage
+
+POLL_S = 0.05
+KILLED_S = 5.0
+"""How long a killed process may take to be gone before it is looked for again."""
 
 
 def own_processes(layout: Layout) -> list[psutil.Process]:
@@ -50,14 +56,12 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def end(layout: Layout, grace_s: float) -> None:
-    """End every process of the cluster. Those supervisord would end are asked, in its order; what is left is killed.
-
-    A worker's main process hands its jobs back, which needs Redis: so workers first, Redis last.
-    """
-    for stage in (lambda role: role.startswith("worker-"), lambda role: role != "redis", lambda role: True):
-        asked = [process for process in own_processes(layout) if _is_main(process) and stage(role_of(process))]
+    """End every process of the cluster. The programs' main processes are asked, in order; what is left is killed."""
+    for stage in range(STAGES):
+        mains = [process for process in own_processes(layout) if _is_main(process)]
+        asked = [process for process in mains if stopping_stage(role_of(process)) == stage]
         _signal(asked, signal.SIGTERM)
-        psutil.wait_procs(asked, timeout=grace_s)
+        _wait(asked, grace_s)
     kill(layout)
 
 
@@ -65,7 +69,7 @@ def kill(layout: Layout) -> None:
     """Kill every process of the cluster; again until none is left."""
     while processes := own_processes(layout):
         _signal(processes, signal.SIGKILL)
-        psutil.wait_procs(processes, timeout=5)
+        _wait(processes, KILLED_S)
 
 
 def _is_main(process: psutil.Process) -> bool:
@@ -73,6 +77,13 @@ def _is_main(process: psutil.Process) -> bool:
     with suppress(ProcessLookupError):
         return os.getpgid(process.pid) == process.pid
     return False
+
+
+def _wait(processes: Sequence[psutil.Process], timeout_s: float) -> None:
+    """Until all have ended; one that its parent hasn't noticed yet (a zombie) has."""
+    deadline = time.monotonic() + timeout_s
+    while any(map(_is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
 
 
 def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

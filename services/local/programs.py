@@ -1,6 +1,7 @@
 """The processes of the embedded cluster: what is run, in which order it is stopped, on which ports it listens."""
 
 import os
+import socket
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -10,10 +11,6 @@ from services.local.layout import Layout
 from shared.jobs.catalog import pools
 from shared.settings import Settings
 
-GATEWAY_PROCESSES = 2
-GATEWAY_THREADS = 320
-"""An open event stream holds one thread for its life: 2 x 320 carry 500 streams and leave 140 for calls. Threads are
-made on demand, so an idle gateway has few."""
 RAY_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Ray replaces 127.0.0.1 by the machine's outer address, which changes with the network; this loopback one it keeps."""
 RAY_STORE_BYTES = 200 * 1000**2
@@ -23,24 +20,39 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised process. Programs of one `group` stop together; groups with a higher `order` stop first."""
+    """One supervised process."""
 
     name: str
     command: list[str]
-    group: str
-    order: int
     ports: dict[str, int] = field(default_factory=dict)
     """What it listens on, by what for."""
     environment: dict[str, str] = field(default_factory=dict)
     stop_s: int = 10
     """Seconds between SIGTERM and SIGKILL."""
+    alive: str | None = None
+    """The file under TENFOLD_DATA/run that it touches as long as it does its rounds."""
     is_essential: bool = True
     """The cluster answers /readyz only with it; the others are started once it does."""
+
+    @property
+    def group(self) -> str:
+        """Programs of one group are restarted together when their settings change."""
+        return "workers" if self.name.startswith("worker-") else self.name
+
+
+STAGES = 3
+
+
+def stopping_stage(name: str) -> int:
+    """When a program is stopped: workers first, who hand their jobs back; then the rest; last Redis, which all need."""
+    if name.startswith("worker-"):
+        return 0
+    return STAGES - 1 if name == "redis" else 1
 
 
 def programs(settings: Settings, layout: Layout, *, redteam: bool) -> list[Program]:
     """Everything that runs on this machine under these settings."""
-    found = [_gateway(settings, redteam), *_workers(settings, layout), _reconciler()]
+    found = [_gateway(settings, layout, redteam), *_workers(settings, layout), _reconciler()]
     if settings.redis_url is None:
         found.insert(0, _redis(settings, layout))
     if settings.ray_address is None:
@@ -48,42 +60,48 @@ def programs(settings: Settings, layout: Layout, *, redteam: bool) -> list[Progr
     return [*found, _flower(settings), *_console(settings)]
 
 
+def address(host: str, port: int) -> str:
+    """As it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _redis(settings: Settings, layout: Layout) -> Program:
     port = settings.ports.redis
     server = redis_server.find(layout.redis)
     command = redis_server.arguments(server, port, layout.redis, settings.redis_maxmemory_mb)
-    return Program("redis", command, "redis", order=100, ports={"redis": port}, stop_s=20)
+    return Program("redis", command, ports={"redis": port}, stop_s=20)
 
 
-def _gateway(settings: Settings, redteam: bool) -> Program:
+def _gateway(settings: Settings, layout: Layout, redteam: bool) -> Program:
     port = settings.ports.gateway
-    command = [
-        sys.executable, "-m", "gunicorn", "--bind", f"{settings.host}:{port}",
-        "--worker-class", "gthread", "--workers", str(GATEWAY_PROCESSES), "--threads", str(GATEWAY_THREADS),
-        # Open streams would hold a stopping process for as long as it is allowed to take.
-        "--graceful-timeout", "3", "--timeout", "120", "--no-control-socket",
-        "services.gateway.app:create_app()",
-    ]  # fmt: skip
-    environment = {"TENFOLD_REDTEAM": "1"} if redteam else {}
-    return Program("gateway", command, "gateway", order=300, ports={"http": port}, environment=environment)
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:services.gateway.server"]
+    command += ["--bind", address(settings.host, port)]
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(layout.scratch / "gateway-metrics")}
+    environment |= {"TENFOLD_REDTEAM": "1"} if redteam else {}
+    return Program("gateway", command, ports={"http": port}, environment=environment)
 
 
 def _workers(settings: Settings, layout: Layout) -> list[Program]:
     return [
         Program(
             f"worker-{pool}",
-            [sys.executable, "-m", "workers", "worker", "--pool", pool],
-            "workers",
-            order=400,
+            [sys.executable, "-m", "workers", "worker", "--pool", pool, "--slots", str(_slots(settings, pool))],
             environment=ONE_THREAD | (_ray_access(layout) if pool == "sim" else {}),
             stop_s=int(settings.stop_grace_s) + 3,
+            alive=f"{pool}@{socket.gethostname()}.alive",
         )
         for pool in pools()
     ]
 
 
+def _slots(settings: Settings, pool: str) -> int:
+    """Jobs at once. A device is one job's; the other pools grow with the machine."""
+    default = 1 if pool == "gpu" else max(1, (os.cpu_count() or 1) // 4)
+    return settings.slots.get(pool, default)
+
+
 def _reconciler() -> Program:
-    return Program("reconciler", [sys.executable, "-m", "services.reconciler"], "reconciler", order=310)
+    return Program("reconciler", [sys.executable, "-m", "services.reconciler"], alive="reconciler.alive")
 
 
 def _flower(settings: Settings) -> Program:
@@ -92,7 +110,8 @@ def _flower(settings: Settings) -> Program:
         sys.executable, "-m", "celery", "--app", "shared.broker:app", "flower",
         "--address=127.0.0.1", f"--port={port}", "--read_only=True", "--max_tasks=10000",
     ]  # fmt: skip
-    return Program("flower", command, "flower", order=320, ports={"http": port}, is_essential=False)
+    environment = {"FLOWER_UNAUTHENTICATED_API": "true"}  # it listens on loopback, and only shows
+    return Program("flower", command, ports={"http": port}, environment=environment, is_essential=False)
 
 
 def _ray(settings: Settings, layout: Layout) -> Program:
@@ -113,9 +132,7 @@ def _ray(settings: Settings, layout: Layout) -> Program:
     ]  # fmt: skip
     metrics = {"AUTOSCALER_METRIC_PORT": first + 28, "DASHBOARD_METRIC_PORT": first + 29}
     environment = ONE_THREAD | _ray_access(layout) | {name: str(port) for name, port in metrics.items()}
-    return Program(
-        "ray", command, "ray", order=200, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False
-    )
+    return Program("ray", command, ports=ports | metrics, environment=environment, stop_s=15, is_essential=False)
 
 
 def _ray_access(layout: Layout) -> dict[str, str]:
@@ -128,4 +145,4 @@ def _console(settings: Settings) -> list[Program]:
         return []
     port = settings.ports.console
     command = [sys.executable, "-m", "services.console", "--port", str(port)]
-    return [Program("console", command, "console", order=330, ports={"http": port}, is_essential=False)]
+    return [Program("console", command, ports={"http": port}, is_essential=False)]

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import redis
+
 from services.local.errors import CannotStart
 
 OLDEST = (6, 2)
@@ -36,6 +38,17 @@ def find(data: Path) -> RedisServer:
                 "install redis-server 7 again, or set TENFOLD_DATA to another folder."
             )
     return servers[0]
+
+
+def check_reachable(url: str) -> None:
+    """Raises CannotStart when the Redis that runs elsewhere doesn't answer or is too old. Never says its password."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as connection:
+            version = str(connection.info("server")["redis_version"])
+    except (redis.RedisError, OSError, ValueError) as failure:
+        raise CannotStart(f"the Redis of TENFOLD_REDIS_URL doesn't answer: {failure}.") from failure
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        raise CannotStart(f"the Redis of TENFOLD_REDIS_URL is {version}; 6.2 or later is needed.")
 
 
 def _candidates() -> list[Path]:

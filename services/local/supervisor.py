@@ -1,8 +1,6 @@
 """`supervisord`: its configuration file, and talking to it over its Unix socket.
 
-Each program is supervised on its own; stopping goes group by group, the highest priority first: workers hand their jobs
-back while Redis, which they need for that, still runs. SIGTERM reaches a program's main process only; what is left of
-its process group after the time to stop is killed.
+SIGTERM reaches a program's main process only; what is left of its process group after the time to stop is killed.
 """
 
 import os
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.local.layout import SOURCE, Layout
-from services.local.programs import Program
+from services.local.programs import STAGES, Program, stopping_stage
 
 WANTED_FILES = 8192
 """Open files per process: a gateway process holds up to 320 streams and as many Redis connections."""
@@ -60,9 +58,13 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 
 def _groups(programs: list[Program]) -> list[str]:
-    orders = {program.group: program.order for program in programs}
-    names = {group: ",".join(p.name for p in programs if p.group == group) for group in orders}
-    return [f"[group:{group}]\nprograms = {names[group]}\npriority = {order}\n" for group, order in orders.items()]
+    members: dict[str, list[str]] = {}
+    for program in programs:
+        members.setdefault(program.group, []).append(program.name)
+    return [
+        f"[group:{group}]\nprograms = {','.join(names)}\npriority = {STAGES - stopping_stage(names[0])}\n"
+        for group, names in members.items()
+    ]
 
 
 def _section(layout: Layout, program: Program) -> str:
@@ -137,20 +139,26 @@ class _SocketConnection(HTTPConnection):
 
 
 class _SocketTransport(xmlrpc.client.Transport):
+    _connection: tuple[Any, HTTPConnection | None]
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+        self._connection = None, None
 
     def make_connection(self, host: Any) -> HTTPConnection:
-        return _SocketConnection(self.path)
+        """One connection, kept where `close` finds it."""
+        connection = self._connection[1] or _SocketConnection(self.path)
+        self._connection = host, connection
+        return connection
 
 
 class Supervisor:
     """The running supervisord of one cluster. Its calls raise OSError when there is none."""
 
     def __init__(self, layout: Layout) -> None:
-        transport = _SocketTransport(layout.supervisor_socket)
-        self._rpc: Any = xmlrpc.client.ServerProxy("http://localhost/RPC2", transport).supervisor
+        self._transport = _SocketTransport(layout.supervisor_socket)
+        self._rpc: Any = xmlrpc.client.ServerProxy("http://localhost/RPC2", self._transport).supervisor
 
     def pid(self) -> int | None:
         """Its process id; None when none answers."""
@@ -165,10 +173,22 @@ class Supervisor:
             for info in self._rpc.getAllProcessInfo()
         ]
 
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Any call of its interface, with the connection closed afterwards."""
+        try:
+            return getattr(self._rpc, method)(*arguments)
+        finally:
+            self._transport.close()
+
     def start_process(self, state: ProcessState) -> None:
         """Start one that doesn't run; being started already is fine."""
         with suppress(xmlrpc.client.Fault):
             self._rpc.startProcess(f"{state.group}:{state.name}", False)
+
+    def stop_process(self, state: ProcessState) -> None:
+        """Ask one to stop, and kill it when its time is over; being stopped already is fine."""
+        with suppress(xmlrpc.client.Fault):
+            self._rpc.stopProcess(f"{state.group}:{state.name}", False)
 
     def adopt_configuration(self) -> None:
         """Read the file again: new groups start, changed ones restart, those that are gone stop."""

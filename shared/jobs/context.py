@@ -10,6 +10,7 @@ metric curves) are part of the checkpoint, so a resumed job has no gap and no re
 
 import hashlib
 import json
+import math
 import mimetypes
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from shared.jobs.artifact_names import check_name
+from shared.jobs.errors import Permanent
 from shared.jobs.references import Ref
 
 CURVES = "curves.jsonl"
@@ -83,7 +85,9 @@ class JobContext(ABC):
         self.check()
 
     def metric(self, name: str, step: int, value: float | None) -> None:
-        """One point of a curve: streamed now, kept in `curves.jsonl`. Not-a-number is refused: pass None."""
+        """One point of a curve: streamed now, kept in `curves.jsonl`. An undefined value is None; NaN is refused."""
+        if value is not None and not math.isfinite(value):
+            raise Permanent(f"metric {name!r} is {value} at step {step}: an undefined value is passed as None")
         point = {"name": name, "step": step, "value": value}
         self.journal(CURVES).append_json(point)
         self._report("metric", point)
@@ -192,6 +196,11 @@ class JobContext(ABC):
             path = self.work_dir / TIMINGS
             path.write_text("".join(json.dumps(entry) + "\n" for entry in self._timings))
             self._finish(TIMINGS, path)
+
+    def release(self) -> None:
+        """Close what is open, however the attempt ended."""
+        for journal in self._journals.values():
+            journal.handle.close()
 
     def _finish(self, name: str, path: Path) -> None:
         self.check()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, JobStore
 
+BEGINNING = "0-0"  # before every event
 EVENT_ID = re.compile(r"\d{1,16}-\d{1,16}\Z")
 
 
@@ -42,6 +43,11 @@ class EventLog:
         """Events later than an id ("0-0": from the head)."""
         rows = self._redis.xrange(stream_key(job_id), min=f"({event_id}", count=limit)
         return [Event.from_entry(*row) for row in rows]
+
+    def last_id(self, job_id: str) -> str:
+        """The id of the newest event; "0-0" when there is none."""
+        newest = self._redis.xrevrange(stream_key(job_id), count=1)
+        return str(newest[0][0]) if newest else BEGINNING
 
     def gap_before(self, job_id: str, event_id: str) -> Event | None:
         """The `gap` event for somebody who resumes after an id that the stream no longer reaches back to.

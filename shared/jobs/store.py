@@ -53,7 +53,7 @@ def script_texts() -> dict[str, str]:
 class JobStore:
     """The verbs of a job's life. Thread-safe; make one per process."""
 
-    def __init__(self, client: "redis.Redis[str]", scripts: Mapping[str, str] | None = None) -> None:
+    def __init__(self, client: redis.Redis, scripts: Mapping[str, str] | None = None) -> None:
         """`scripts` are by default the ones beside this file; tests pass changed ones."""
         self.redis: Any = client
         texts = dict(scripts or script_texts())
@@ -86,6 +86,15 @@ class JobStore:
         """All jobs of a sweep, or none; `about` are the sweep's own opaque fields."""
         return submitted(self._run("submit", *submit_arguments(jobs, by, about)))
 
+    def submitted_before(self, by: Submission) -> Submitted | None:
+        """What this key and body brought before, if they did. Raises BadRequest for another body."""
+        if not by.idempotency_key:
+            return None
+        fingerprint, id = self.redis.hmget(f"{PREFIX}idem:{by.owner}:{by.idempotency_key}", "fingerprint", "id")
+        if id is None:
+            return None
+        return submitted(["same", id] if fingerprint == by.fingerprint else ["other_body"])
+
     # Reading ------------------------------------------------------------------------------------------------------
 
     def get(self, job_id: str) -> JobRecord:
@@ -102,6 +111,12 @@ class JobStore:
     def waiting_for(self, job_id: str) -> list[str]:
         """The jobs a blocked one still waits for."""
         return sorted(self.redis.smembers(f"{PREFIX}waiting:{job_id}"))
+
+    def unfinished_users(self, reference: str) -> list[str]:
+        """The unfinished jobs whose params refer to `file:<sha256>` or `job:<id>`."""
+        users = sorted(self.redis.smembers(f"{PREFIX}uses:{reference}"))
+        states = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "state") for job_id in users])
+        return [job_id for job_id, state in zip(users, states, strict=True) if state and not JobState(state).is_final]
 
     def find(self, query: Query) -> Page:
         """Newest first, without params, result and artifacts. Walks the smallest index and asks the others."""

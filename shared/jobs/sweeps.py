@@ -4,7 +4,7 @@ import copy
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shared.jobs.errors import BadRequest, FieldError, NotFound
@@ -68,8 +68,8 @@ class Sweeps:
 
 def expand(
     params: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], seeds: Sequence[int] | None
-) -> list[dict[str, Any]]:
-    """The product: every combination of the grid's values, with every seed. Raises BadRequest."""
+) -> Iterator[dict[str, Any]]:
+    """The product: every combination of the grid's values, with every seed, made one by one. Raises BadRequest."""
     axes: list[tuple[str, Sequence[Any]]] = list(grid.items())
     if seeds is not None:
         if "seed" in grid:
@@ -87,7 +87,7 @@ def expand(
             f"the sweep has {count} jobs; at most {MAX_JOBS} are allowed", [_error("grid", "too many jobs")]
         )
     combinations = itertools.product(*(values for _, values in axes))
-    return [_with(params, [path for path, _ in axes], values) for values in combinations]
+    return (_with(params, [path for path, _ in axes], values) for values in combinations)
 
 
 def _with(params: Mapping[str, Any], paths: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
@@ -120,4 +120,4 @@ def _step(target: Any, name: str, path: str) -> Any:
 
 
 def _error(path: str, message: str) -> FieldError:
-    return FieldError(tuple(path.split(".", 1)), message, "sweep")
+    return FieldError(("body", *path.split(".", 1)), message, "sweep")

@@ -30,8 +30,7 @@ class WorkerList:
             pipe.hset(f"{PREFIX}slots_last", pool, slots)
             pipe.execute()
 
-    def remove(self, name: str) -> None:
-        pool = name.partition("@")[0]
+    def remove(self, name: str, pool: str) -> None:
         self._store.redis.zrem(f"{PREFIX}workers:{pool}", name)
         self._store.redis.hdel(f"{PREFIX}slots:{pool}", name)
 

@@ -1,4 +1,4 @@
-"""Metrics of commons societies (GOVSIM, arXiv 2404.16698, section 2.3 and appendix), vectorised over runs.
+"""Metrics of commons societies (GOVSIM, arXiv 2404.16698, and what its code and figures show), vectorised over runs.
 
 Symbols: R_i units agent i was granted over a run, n agents, T planned months, C collapse bound, f(t) the group's
 sustainability threshold, thr the threshold per agent. Arrays are (runs, months) or (runs, months, agents); months after
@@ -91,15 +91,18 @@ class Summary(NamedTuple):
 def summarise(values: Floats) -> Summary:
     """Mean, both standard deviations and the half-width t(.975; k − 1)·s/√k of the k defined values.
 
-    One value: sample std and interval are undefined. None: everything is.
+    One value: sample std and interval are undefined. None: everything is. Equal values have no spread at all, not the
+    last bits of a sum.
     """
     defined = values[~np.isnan(values)]
     k = len(defined)
     if k == 0:
         return Summary(None, None, None, None)
-    mean, population = float(defined.mean()), float(defined.std())
     if k == 1:
-        return Summary(mean, None, population, None)
+        return Summary(float(defined[0]), None, 0.0, None)
+    if (defined == defined[0]).all():
+        return Summary(float(defined[0]), 0.0, 0.0, 0.0)
+    mean, population = float(defined.mean()), float(defined.std())
     sample = float(defined.std(ddof=1))
     return Summary(mean, sample, population, float(stats.t.ppf(0.975, k - 1)) * sample / k**0.5)
 

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import xmlrpc.client
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import psutil
 
 from services.local import processes
 from services.local.layout import SOURCE, Layout
+from services.local.supervisor import Supervisor
 
 PORTS = 40
 READY_S = 60
@@ -66,10 +69,54 @@ class Embedded:
     def processes(self) -> list[psutil.Process]:
         return processes.own_processes(self.layout)
 
+    def stop(self, program: str) -> None:
+        """Stop one supervised program and wait for its end."""
+        Supervisor(self.layout).call("stopProcess", self._full_name(program))
+
+    def start(self, program: str) -> None:
+        """Start it again; running already is fine."""
+        with suppress(xmlrpc.client.Fault):
+            Supervisor(self.layout).call("startProcess", self._full_name(program), False)
+
+    def _full_name(self, program: str) -> str:
+        return f"workers:{program}" if program.startswith("worker-") else f"{program}:{program}"
+
+    @contextmanager
+    def extra_worker(self, pool: str, name: str, **settings: str) -> Iterator["ExtraWorker"]:
+        """One more worker of a pool, as on another machine: nobody restarts it."""
+        environment = self.environment | {"OMP_NUM_THREADS": "1"} | settings
+        command = [sys.executable, "-m", "workers", "worker", "--pool", pool, "--name", name]
+        log = (self.layout.logs / f"{name}.log").open("wb")
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        worker = ExtraWorker(psutil.Process(process.pid))
+        try:
+            yield worker
+        finally:
+            worker.kill_tree()
+            process.wait()
+            log.close()
+
     def end(self) -> None:
         """Leave nothing behind, whatever a test has done."""
         self.run("down")
         processes.kill(self.layout)
+
+
+class ExtraWorker:
+    """A worker's main process that the test started."""
+
+    def __init__(self, main: psutil.Process) -> None:
+        self.main = main
+
+    def terminate(self) -> None:
+        self.main.terminate()
+
+    def kill_tree(self) -> None:
+        """kill -9 of the main process and its children at once, as when the machine is lost."""
+        with suppress(psutil.Error):
+            for process in [self.main, *self.main.children(recursive=True)]:
+                with suppress(psutil.Error):
+                    process.kill()
 
 
 def eventually(is_so: Callable[[], bool], within_s: float = READY_S) -> None:

@@ -11,28 +11,11 @@ import psutil
 import pytest
 
 from services.local import processes
-from tests.cluster.embedded import Embedded, eventually
+from tests.cluster.embedded import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 SUPERVISED = ("redis", "gateway", "worker-cpu", "reconciler", "flower")
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """One cluster for all tests of this file; each leaves it running and healthy."""
-    cluster = Embedded(tmp_path_factory.mktemp("cluster"))
-    cluster.up()
-    yield cluster
-    cluster.end()
-
-
-@pytest.fixture
-def other(tmp_path):
-    """A second one, not started."""
-    other = Embedded(tmp_path)
-    yield other
-    other.end()
 
 
 def kill(pid: int) -> None:

@@ -36,14 +36,22 @@ class Group:
     invalid_runs: int = 0
 
     def to_state(self) -> dict[str, Any]:
-        said = asdict(self)
-        return {**said, "tally": None, "conditions": asdict(self.tally.conditions)}
+        """As JSON, without the tally, which a checkpoint keeps as bytes."""
+        return {
+            "name": self.name,
+            "communication": self.communication,
+            "capacity": self.capacity,
+            "invalid_runs": self.invalid_runs,
+            "conditions": asdict(self.tally.conditions),
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Any], tally: bytes) -> "Group":
-        said = state.pop("conditions")
+        """Back from a checkpoint."""
+        fields = {name: value for name, value in state.items() if name != "conditions"}
+        said = state["conditions"]
         conditions = Conditions(**{**said, "names": tuple(said["names"])})
-        return cls(**{**state, "tally": Tally.from_bytes(tally, conditions)})
+        return cls(**fields, tally=Tally.from_bytes(tally, conditions))
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ class Analysis:
             if total > PORTION_RUNS:
                 self._save()
         self._ctx.journal(RUNS).handle.flush()
+        self._check_replies_met_runs()
         for rejected in self._rejected:
             self._ctx.log(f"rejected {rejected.run} of {rejected.source}: {rejected.reason}")
 
@@ -133,6 +142,15 @@ class Analysis:
     def _replies(self) -> dict[str, dict[tuple[int, str], bool]]:
         ref = self._params.replies
         return read_replies(self._ctx.input(ref), str(ref)) if ref is not None else {}
+
+    def _check_replies_met_runs(self) -> None:
+        """Replies that match no run would leave every silent failure unseen."""
+        if self._replies and not self._replies.keys() & {run.name for run in self.imported()}:
+            named = ", ".join(list(self._replies)[:3])
+            raise InvalidInput(
+                f"{self._params.replies}: its runs ({named}, …) are none of the sources' runs; `run` must be the name "
+                "the run has in its source"
+            )
 
     # Runs ---------------------------------------------------------------------------------------------------------
 

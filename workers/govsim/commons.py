@@ -1,4 +1,4 @@
-"""The commons: a stock that is harvested, may collapse, and grows (section 2.1 of the paper's environment).
+"""The commons: a stock that is harvested, may collapse, and grows.
 
 Symbols: R stock, K capacity, g growth, C collapse bound, n agents, f(t) the group's sustainability threshold,
 thr the threshold per agent. Stocks are whole units.
@@ -67,12 +67,15 @@ class ThresholdRule:
 
 
 def commons_of(params: SimulateParams) -> Commons:
+    """The resource of a condition."""
     return Commons(params.capacity, params.start, params.growth, params.collapse_below)
 
 
 def membership_of(params: SimulateParams) -> Membership:
+    """Who is there when, under a condition."""
     return Membership(params.agents, params.newcomer_month if params.joins_late else None)
 
 
 def threshold_rule_of(params: SimulateParams) -> ThresholdRule:
+    """How a condition computes thr."""
     return ThresholdRule(membership_of(params), params.growth, params.threshold_agents == "official")

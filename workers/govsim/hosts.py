@@ -8,9 +8,10 @@ from counters, its memory travels with nobody else's.
 `open_hosts` is the entry point: Ray actors on a cluster, the same `AgentHost` in this process without one.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ from shared.settings import Settings
 from workers.govsim.commons import membership_of
 from workers.govsim.policies import Report, Sight, demands
 from workers.govsim.randomness import Draws, Ints
+
+ANSWER_S = 3.0  # what an attached cluster gets to show that it is there
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,10 @@ class AgentHost:
 
     def __init__(self, seats: Sequence[Seat], seed: int) -> None:
         self._seats = list(seats)
+        self._tables = _by_policy(self._seats)
         self._draws = Draws(seed)
         self._runs: Ints = np.empty(0, dtype=np.int64)
-        self._seen: Ints | None = None  # thr the agents saw in the month they remember
+        self._seen: Ints | None = None  # thr the agents saw in the month they are to remember
         self._last: Report | None = None
 
     def open(self, runs: Ints) -> None:
@@ -63,21 +67,27 @@ class AgentHost:
         """Demands (runs, agents present of this host), or (runs,) where `actors` names one per run (0: elsewhere)."""
         self._remember(call)
         sight = Sight(call.month, self._runs, call.stock, call.threshold, self._last)
-        present = [seat for seat in self._seats if seat.joined <= call.month]
-        if call.actors is None:
-            return _all_at_once(present, sight, self._draws)
-        return self._turn(present, sight, call.actors)
+        return self._all_at_once(sight) if call.actors is None else self._turn(sight, call.actors)
 
     def ask(self, agent: int, call: HarvestCall) -> Ints:
         """The demands (runs,) of one agent by its number."""
-        return self.harvest(HarvestCall(**{**vars(call), "actors": np.full(len(call.stock), agent)}))
+        return self.harvest(replace(call, actors=np.full(len(call.stock), agent)))
 
-    def _turn(self, present: list[Seat], sight: Sight, actors: Ints) -> Ints:
+    def _all_at_once(self, sight: Sight) -> Ints:
+        columns = {seat.agent: column for column, seat in enumerate(_present(self._seats, sight.month))}
+        wanted = np.empty((len(sight.stock), len(columns)), dtype=np.int64)
+        for table in self._tables:
+            agents = [seat.agent for seat in _present(table, sight.month)]
+            own = [columns[agent] for agent in agents]
+            wanted[:, own] = demands(table[0].policy, sight, np.array([agents], dtype=np.int64), self._draws)
+        return wanted
+
+    def _turn(self, sight: Sight, actors: Ints) -> Ints:
         wanted = np.zeros(len(actors), dtype=np.int64)
-        for seat in present:
-            rows = np.flatnonzero(actors == seat.agent)
+        for table in self._tables:
+            rows = np.flatnonzero(np.isin(actors, [seat.agent for seat in table]))
             if len(rows):
-                wanted[rows] = demands(seat.policy, sight.of(rows), np.array([seat.agent]), self._draws)[:, 0]
+                wanted[rows] = demands(table[0].policy, sight.of(rows), actors[rows, None], self._draws)[:, 0]
         return wanted
 
     def _remember(self, call: HarvestCall) -> None:
@@ -90,37 +100,39 @@ class AgentHost:
             self._seen = call.threshold
 
 
-def _all_at_once(present: list[Seat], sight: Sight, draws: Draws) -> Ints:
-    """Agents with the same policy are asked together: a rule costs one pass whatever their number."""
-    wanted = np.empty((len(sight.stock), len(present)), dtype=np.int64)
-    groups: dict[AnyPolicy, list[int]] = {}
-    for column, seat in enumerate(present):
-        groups.setdefault(_key(seat.policy), []).append(column)
-    for columns in groups.values():
-        agents = np.array([present[column].agent for column in columns])
-        wanted[:, columns] = demands(present[columns[0]].policy, sight, agents, draws)
-    return wanted
+def _by_policy(seats: list[Seat]) -> list[list[Seat]]:
+    """Agents with the same policy sit together: a rule then costs one pass whatever their number."""
+    tables: dict[str, list[Seat]] = {}
+    for seat in seats:
+        tables.setdefault(seat.policy.model_dump_json(), []).append(seat)
+    return list(tables.values())
 
 
-def _key(policy: AnyPolicy) -> Any:
-    return policy.model_dump_json()
+def _present(seats: Sequence[Seat], month: int) -> list[Seat]:
+    return [seat for seat in seats if seat.joined <= month]
+
+
+Gather = Callable[[list[Any]], list[Any]]
+"""Waits for the answers to messages sent."""
 
 
 class Handle(Protocol):
-    """A host one can send messages to; `send` returns at once, `receive` waits for the answer."""
+    """A host one can send messages to."""
 
-    def send(self, method: str, message: Any) -> Any: ...
+    def send(self, method: str, message: Any) -> Any:
+        """What the pool's gather turns into the answer."""
 
 
 class HostPool:
     """All hosts of a society, spoken to as one."""
 
-    def __init__(self, handles: Sequence[Handle], seats: Sequence[Sequence[Seat]], gather: "Gather") -> None:
+    def __init__(self, handles: Sequence[Handle], seats: Sequence[Sequence[Seat]], gather: Gather) -> None:
         self._handles = handles
         self._seats = seats
         self._gather = gather
 
     def open(self, runs: Ints) -> None:
+        """Begin a chunk of runs on every host."""
         self._tell("open", runs)
 
     def harvest(self, call: HarvestCall) -> Ints:
@@ -128,7 +140,7 @@ class HostPool:
         answers = self._tell("harvest", call)
         if call.actors is not None:
             return np.asarray(np.sum(answers, axis=0))
-        columns = [[seat.agent for seat in seats if seat.joined <= call.month] for seats in self._seats]
+        columns = [[seat.agent for seat in _present(seats, call.month)] for seats in self._seats]
         wanted = np.empty((len(call.stock), sum(map(len, columns))), dtype=np.int64)
         for own, answer in zip(columns, answers, strict=True):
             wanted[:, own] = answer
@@ -136,9 +148,6 @@ class HostPool:
 
     def _tell(self, method: str, message: Any) -> list[Any]:
         return self._gather([handle.send(method, message) for handle in self._handles])
-
-
-Gather = Callable[[list[Any]], list[Any]]
 
 
 class LocalHandle:
@@ -190,8 +199,13 @@ def local_hosts(params: SimulateParams, hosts: int = 1) -> HostPool:
 
 @contextmanager
 def ray_hosts(params: SimulateParams, address: str, hosts: int, check: Callable[[], None]) -> Iterator[HostPool]:
-    """Hosts as actors of the Ray cluster at `address`, in a namespace of this job's own; gone afterwards."""
-    import ray  # here, not above: attaching takes seconds and only jobs on a cluster need it
+    """Hosts as actors of the Ray cluster at `address`; gone afterwards, while this process stays attached.
+
+    Attaching takes seconds, so a worker's child does it at its first job and again only when the cluster was lost.
+    """
+    import ray  # here, not above: only jobs on a cluster need it
+
+    actors: list[Any] = []
 
     def gather(pending: list[Any]) -> list[Any]:
         waiting = pending
@@ -204,18 +218,41 @@ def ray_hosts(params: SimulateParams, address: str, hosts: int, check: Callable[
         _attach(ray, address)
         seats = seats_of(params, hosts)
         actor = ray.remote(num_cpus=0)(AgentHost)  # 0: hosts of several jobs share cores instead of waiting for them
-        yield HostPool([RayHandle(actor.remote(own, params.seed)) for own in seats], seats, gather)
+        actors.extend(actor.remote(own, params.seed) for own in seats)
+        yield HostPool([RayHandle(host) for host in actors], seats, gather)
     except ray.exceptions.RayTaskError:
         raise  # an error of our own code on a host: it will happen again
     except ray.exceptions.RayError as lost:
+        ray.shutdown()  # the next job attaches anew
+        actors.clear()
         raise Retryable(f"an agent host on the Ray cluster at {address} was lost: {lost}") from lost
     finally:
-        ray.shutdown()
+        for host in actors:
+            ray.kill(host)
 
 
 def _attach(ray: Any, address: str) -> None:
-    """Join the cluster. Ray gives this driver a namespace of its own; no actor is detached, so all end with it."""
+    """Join the cluster, unless this process is in it. Ray gives the driver a namespace of its own; no actor is
+    detached, so all end with it. Raises Retryable."""
+    if ray.is_initialized():
+        if _answers(ray):
+            return
+        ray.shutdown()
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError) as refused:
         raise Retryable(f"can't reach the Ray cluster at {address}: {refused}") from refused
+
+
+def _answers(ray: Any) -> bool:
+    """Whether the cluster this process is attached to still stands. Asked in a thread: a dead one never answers."""
+    answer: list[bool] = []
+
+    def ask() -> None:
+        with suppress(Exception):  # whatever Ray raises, the answer is no
+            answer.append(any(node["Alive"] for node in ray.nodes()))
+
+    asking = threading.Thread(target=ask, name="is Ray there?", daemon=True)
+    asking.start()
+    asking.join(ANSWER_S)
+    return answer == [True]

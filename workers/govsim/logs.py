@@ -41,7 +41,7 @@ def read_runs(path: Path, defaults: Defaults) -> Iterator[ImportedRun | Interrup
         where = f"{defaults.source}, line {number}"
         record = _parse(line, where)
         if not isinstance(record, dict):
-            raise InvalidInput(f"{where}: is no JSON object; give JSONL with a run a line, or one log_env.json array")
+            raise InvalidInput(f"{where}: is no JSON object; give JSONL, a run a line, or one log_env.json array")
         if "pool" in record:
             yield read_line(record, defaults.label, where)
         else:
@@ -71,7 +71,8 @@ def _from_log(record: dict[str, Any], defaults: Defaults, where: str) -> Importe
     try:
         line = LogLine.model_validate(record)
     except ValidationError as wrong:
-        raise InvalidInput(f"{where}: {what_is_wrong(wrong)}; give {{run, experiment, names, max_rounds, log}}") from None
+        form = "{run, experiment, names, max_rounds, log}"
+        raise InvalidInput(f"{where}: {what_is_wrong(wrong)}; give {form} on each line") from None
     months = line.max_rounds or defaults.months
     played = months_of(line.log, where)
     reason = _why_interrupted(played, months, defaults.collapse_below)

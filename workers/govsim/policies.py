@@ -39,8 +39,11 @@ class Sight:
 
 
 def demands(policy: AnyPolicy, sight: Sight, agents: Ints, draws: Draws) -> Ints:
-    """Demands (runs, agents) of the agents that follow this policy; nobody asks for anything of an empty stock."""
-    wanted = np.broadcast_to(_wanted(policy, sight, agents, draws), (len(sight.stock), len(agents)))
+    """Demands (runs, k) of agents that follow this policy; of an empty stock nobody asks for anything.
+
+    `agents` is (1, k): the same k agents in every run, or (runs, 1): one per run.
+    """
+    wanted = np.broadcast_to(_wanted(policy, sight, agents, draws), (len(sight.stock), agents.shape[1]))
     return np.where(sight.stock[:, None] == 0, 0, wanted)
 
 
@@ -70,7 +73,7 @@ def _greedy(policy: Greedy, sight: Sight, agents: Ints, draws: Draws) -> Ints:
 @_wanted.register
 def _random(policy: Random, sight: Sight, agents: Ints, draws: Draws) -> Ints:
     scale = sight.threshold[:, None] if policy.unit == "threshold" else 1
-    uniform = draws.uniform(Purpose.POLICY, sight.runs[:, None], sight.month, agents[None, :])
+    uniform = draws.uniform(Purpose.POLICY, sight.runs[:, None], sight.month, agents)
     return draws.integer(policy.low * scale, policy.high * scale, uniform)
 
 
@@ -93,10 +96,10 @@ def _replay(policy: Replay, sight: Sight, agents: Ints, draws: Draws) -> Ints:
 
 
 def _largest_of_others(granted: Ints, agents: Ints) -> Ints:
-    """(runs, agents): the largest grant of anyone else; −1 where there is nobody else."""
+    """(runs, k): the largest grant of anyone else; −1 where there is nobody else."""
     padded = np.concatenate([granted, np.full((len(granted), 1), -1)], axis=1)
     first = padded.argmax(axis=1)
     top = padded.max(axis=1)
     padded[np.arange(len(padded)), first] = -1
     second = padded.max(axis=1)
-    return np.asarray(np.where(first[:, None] == agents[None, :], second[:, None], top[:, None]))
+    return np.asarray(np.where(first[:, None] == agents, second[:, None], top[:, None]))

@@ -1,7 +1,7 @@
 """`runs.jsonl`: one line per run, self-contained, so that `govsim.analyse` needs nothing else.
 
-`lines` writes it, `read_line` reads it. A line is a `RunOutcome` with the run's number before it and, after it, its monthly Gini, utterances and agreed limits
-and the condition it was made under. Rows of a month hold the agents present.
+`lines` writes it, `read_line` reads it. A line is a `RunOutcome` with the run's name before it and, after it, its
+monthly Gini, utterances and agreed limits and the condition it was made under. Rows of a month hold the agents present.
 """
 
 import json

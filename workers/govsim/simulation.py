@@ -22,6 +22,7 @@ from workers.govsim.trajectories import measure
 RUNS = "runs.jsonl"
 CHUNK_CELLS = 1_000_000  # agent-months held at once: about 40 MB, and about a second with its lines
 CHECKPOINT_EVERY_S = 2.0
+LINES_PER_CHECK = 100  # between two questions whether to stop
 
 
 class Simulation:
@@ -53,8 +54,10 @@ class Simulation:
         measured = measure(batch, self._conditions)
         heads = [{"run": run} for run in runs.tolist()]
         journal = self._ctx.journal(RUNS)
-        for line in lines(batch, measured, self._conditions, heads, [self._said] * len(heads)):
+        for number, line in enumerate(lines(batch, measured, self._conditions, heads, [self._said] * len(heads))):
             journal.append(line)
+            if number % LINES_PER_CHECK == 0:
+                self._ctx.check()
         self.tally.add(batch, measured)
 
     def _report_curves(self) -> None:

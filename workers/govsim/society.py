@@ -1,4 +1,4 @@
-"""A society on its commons: the months of a batch of runs, side by side (section 2.1 of the environment).
+"""A society on its commons: the months of a batch of runs, side by side.
 
 Per month: harvest (all demands first, then the grants; or one agent after another), discussion, collapse test, growth.
 `simulate_runs` is the entry point; the agents themselves live on hosts.
@@ -103,7 +103,7 @@ def _record(batch: Trajectories, now: Month, wanted: Ints, granted: Ints, after:
     batch.demanded[rows, month, :present] = wanted
     batch.granted[rows, month, :present] = granted
     batch.threshold[rows, month] = now.threshold
-    batch.utterances[rows, month] = talk.utterances(present)
+    batch.utterances[rows, month] = talk.speakers(present)
     batch.limit[rows, month] = now.threshold if talk.is_held else -1
 
 
@@ -117,5 +117,3 @@ def conditions_of(params: SimulateParams) -> Conditions:
         newcomer_month=membership_of(params).newcomer_month,
         official_threshold=params.threshold_agents == "official",
     )
-
-

@@ -25,12 +25,8 @@ class Talk:
     max_steps: int  # utterances, the report included
 
     def speakers(self, present: int) -> int:
-        """How many agents get to speak in a round of so many."""
+        """How many agents, of those present, get to speak in a round: as many utterances of agents a month has."""
         return min(present, self.max_steps - (self.report == "moderator")) if self.is_held else 0
-
-    def utterances(self, present: int) -> int:
-        """Agents' utterances in a month: one per speaker."""
-        return self.speakers(present)
 
     def report_sentence(self, names: list[str], granted: list[int]) -> str:
         """The moderator's report: one sentence per agent with its grant, never its demand."""
@@ -42,6 +38,7 @@ class Talk:
         return f"{self._own(name, granted)} {proposal}" if self.report == "individual" else proposal
 
     def summary(self, limit: int) -> str:
+        """What was agreed, in one sentence."""
         return f"The group agreed that nobody takes more than {limit} {UNITS[self.scenario]} a month."
 
     def _own(self, name: str, units: int) -> str:
@@ -49,4 +46,5 @@ class Talk:
 
 
 def talk_of(params: SimulateParams) -> Talk:
+    """The discussions of a condition."""
     return Talk(params.scenario, params.communication, params.report, params.max_conversation_steps)

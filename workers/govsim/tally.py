@@ -52,6 +52,7 @@ class Tally:
         self.sums = MonthSums.zeros(self.conditions.months, len(self.conditions.names))
 
     def add(self, batch: Trajectories, measured: RunMetrics | None = None) -> None:
+        """Add runs; `measured` are their metrics if they are known already."""
         self._portions.append(measured or measure(batch, self.conditions))
         s, played = self.sums, batch.is_played
         s.before += batch.before.sum(axis=0)
@@ -78,6 +79,7 @@ class Tally:
 
     @property
     def runs(self) -> int:
+        """How many were added."""
         return sum(len(portion.survived) for portion in self._portions)
 
     @property
@@ -105,10 +107,10 @@ class Tally:
 
     @classmethod
     def from_bytes(cls, data: bytes, conditions: Conditions) -> "Tally":
+        """Back from a checkpoint."""
         tally = cls(conditions)
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             tally.sums = MonthSums(*(arrays[f"month_{part.name}"] for part in fields(MonthSums)))
             if "run_gain" in arrays:
                 tally._portions = [RunMetrics(*(arrays[f"run_{name}"] for name in RunMetrics._fields))]
         return tally
-

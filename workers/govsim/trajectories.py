@@ -28,10 +28,12 @@ class Conditions:
 
     @property
     def membership(self) -> Membership:
+        """Who is there when."""
         return Membership(len(self.names), self.newcomer_month)
 
     @property
     def threshold_rule(self) -> ThresholdRule:
+        """How thr is computed."""
         return ThresholdRule(self.membership, self.growth, self.official_threshold)
 
 

@@ -1,5 +1,6 @@
 """What a pool child opens once: its own connections, after it was spawned, and a process group of its own."""
 
+import multiprocessing
 import os
 from functools import cache
 
@@ -14,6 +15,8 @@ from workers.runtime.processes import lead_group
 def open_child() -> None:
     """Called when Celery has started this child."""
     lead_group()
+    # Celery marks its children as daemons, which may have no children: data loaders and shards need some.
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     configure_logs(Settings().log_level)
 
 

@@ -103,6 +103,9 @@ class _Attempt:
             if isinstance(failure, redis.RedisError):
                 raise LeaseLost("the store can't be reached") from failure
             return self._fail(failure, ctx, heartbeat)
+        finally:
+            if ctx is not None:
+                ctx.release()
 
     def _open(self, heartbeat: Heartbeat) -> ClaimContext:
         return ClaimContext(
@@ -124,7 +127,7 @@ class _Attempt:
         ctx.close_journals()
         listed = self._write_manifest(ctx, heartbeat, spec, json.loads(text))
         fields = {**self._files(ctx, listed), "result": text}
-        return self._commit(Outcome(JobState.SUCCEEDED, fields), ctx.check)
+        return self._commit(Outcome(JobState.SUCCEEDED, fields))
 
     def _interrupt(self, interruption: Interrupted, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         if isinstance(interruption, HandBack):
@@ -157,7 +160,7 @@ class _Attempt:
     def _end(self, outcome: Outcome, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         """Any end but success: log and manifest are kept, with whatever artifacts were finished."""
         listed = self._write_manifest(ctx, heartbeat, None, None)
-        return self._commit(outcome._replace(fields=self._files(ctx, listed)), None)
+        return self._commit(outcome._replace(fields=self._files(ctx, listed)))
 
     # The commit ---------------------------------------------------------------------------------------------------
 
@@ -191,10 +194,8 @@ class _Attempt:
         timings = json.dumps(ctx.timings if ctx else {})
         return {"artifacts": artifacts, "prefix": self.claim.prefix, "timings": timings}
 
-    def _commit(self, outcome: Outcome, check: Any) -> JobState:
+    def _commit(self, outcome: Outcome) -> JobState:
         """The fenced commit, tried for one lease TTL; an answer that got lost is looked up in the record."""
-        if check is not None:
-            check()
         deadline = time.monotonic() + self.runtime.settings.lease_ttl_s
         while True:
             try:

@@ -59,7 +59,7 @@ class Warden:
 
     def leave(self) -> None:
         """The worker is gone from the list."""
-        self._workers.remove(self.name)
+        self._workers.remove(self.name, self.pool)
 
     def _watch(self) -> None:
         while True:

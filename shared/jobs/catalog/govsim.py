@@ -42,20 +42,20 @@ class Policy(BaseModel):
 class Threshold(Policy):
     """Always takes the sustainable share: w = thr."""
 
-    type: Literal["threshold"] = "threshold"
+    type: Literal["threshold"] = Field("threshold", description="The policy.")
 
 
 class Fixed(Policy):
     """Always asks for the same: w = quantity."""
 
-    type: Literal["fixed"]
+    type: Literal["fixed"] = Field(description="The policy.")
     quantity: Units = Field(description="Units per month, whatever the stock; q.")
 
 
 class Greedy(Policy):
     """Asks for everything it sees, w = R; with a factor k for w = floor(k · thr)."""
 
-    type: Literal["greedy"]
+    type: Literal["greedy"] = Field(description="The policy.")
     factor: float | None = Field(
         None, ge=0, le=10**6, description="k, multiples of the threshold per agent; null: the whole stock."
     )
@@ -64,7 +64,7 @@ class Greedy(Policy):
 class Random(Policy):
     """Asks for a whole number drawn uniformly from low..high, both included."""
 
-    type: Literal["random"]
+    type: Literal["random"] = Field(description="The policy.")
     low: Units = Field(description="Smallest demand, in `unit`s.")
     high: Units = Field(description="Largest demand, in `unit`s; at least low.")
     unit: Literal["resource", "threshold"] = Field(
@@ -83,13 +83,13 @@ class Random(Policy):
 class TitForTat(Policy):
     """Takes thr until somebody else was granted more than last month's thr; then w = the largest of those grants."""
 
-    type: Literal["tit_for_tat"]
+    type: Literal["tit_for_tat"] = Field(description="The policy.")
 
 
 class Replay(Policy):
     """Asks for what a log holds, month by month; after its end the last demand repeats."""
 
-    type: Literal["replay"]
+    type: Literal["replay"] = Field(description="The policy.")
     demands: list[Units] = Field(
         min_length=1, max_length=MAX_MONTHS, description="Units, one per month of the simulation; the last repeats."
     )

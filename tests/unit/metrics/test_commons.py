@@ -26,14 +26,17 @@ def row(*values):
     return np.array([values])
 
 
-@pytest.mark.parametrize(("stock", "growth", "expected"), [
-    pytest.param(100, 2, 50, id="half-of-an-even-stock"),
-    pytest.param(49, 2, 24, id="floor-of-half-an-odd-stock"),
-    pytest.param(1, 2, 0, id="nothing-of-one-unit"),
-    pytest.param(0, 2, 0, id="nothing-of-nothing"),
-    pytest.param(100, 3, 66, id="3-times-34-is-102"),
-    pytest.param(100, 1, 0, id="no-growth-nothing-to-take"),
-])
+@pytest.mark.parametrize(
+    ("stock", "growth", "expected"),
+    [
+        pytest.param(100, 2, 50, id="half-of-an-even-stock"),
+        pytest.param(49, 2, 24, id="floor-of-half-an-odd-stock"),
+        pytest.param(1, 2, 0, id="nothing-of-one-unit"),
+        pytest.param(0, 2, 0, id="nothing-of-nothing"),
+        pytest.param(100, 3, 66, id="3-times-34-is-102"),
+        pytest.param(100, 1, 0, id="no-growth-nothing-to-take"),
+    ],
+)
 def test_the_group_may_take_what_growth_gives_back(stock, growth, expected):
     taken = int(sustainability_threshold(np.array([stock]), growth)[0])
     assert taken == expected
@@ -41,38 +44,47 @@ def test_the_group_may_take_what_growth_gives_back(stock, growth, expected):
     assert taken == stock or growth * (stock - taken - 1) < stock
 
 
-@pytest.mark.parametrize(("stock", "agents", "expected"), [
-    pytest.param(100, 5, 10, id="paper"),
-    pytest.param(98, 5, 9, id="49-by-5"),
-    pytest.param(38, 5, 3, id="19-by-5"),
-    pytest.param(100, 4, 12, id="four-locals"),
-    pytest.param(8, 5, 0, id="too-little-for-all"),
-])
+@pytest.mark.parametrize(
+    ("stock", "agents", "expected"),
+    [
+        pytest.param(100, 5, 10, id="paper"),
+        pytest.param(98, 5, 9, id="49-by-5"),
+        pytest.param(38, 5, 3, id="19-by-5"),
+        pytest.param(100, 4, 12, id="four-locals"),
+        pytest.param(8, 5, 0, id="too-little-for-all"),
+    ],
+)
 def test_the_threshold_per_agent_is_floored_twice(stock, agents, expected):
     assert threshold_per_agent(np.array([stock]), agents)[0] == expected
 
 
-@pytest.mark.parametrize(("after", "months", "time", "alive"), [
-    pytest.param([50, 50, 50], 3, 3, True, id="never-below"),
-    pytest.param([50, 4, 99], 3, 2, False, id="second-month"),
-    pytest.param([5, 5, 5], 3, 3, True, id="exactly-the-bound-is-alive"),
-    pytest.param([50, 50, 0], 3, 3, False, id="emptied-in-the-last-month"),
-    pytest.param([50] * 15, 15, 15, True, id="fifteen-months"),
-])
+@pytest.mark.parametrize(
+    ("after", "months", "time", "alive"),
+    [
+        pytest.param([50, 50, 50], 3, 3, True, id="never-below"),
+        pytest.param([50, 4, 99], 3, 2, False, id="second-month"),
+        pytest.param([5, 5, 5], 3, 3, True, id="exactly-the-bound-is-alive"),
+        pytest.param([50, 50, 0], 3, 3, False, id="emptied-in-the-last-month"),
+        pytest.param([50] * 15, 15, 15, True, id="fifteen-months"),
+    ],
+)
 def test_survival_time_is_the_first_month_below_the_bound(after, months, time, alive):
     assert survival_time(row(*after), 5, months)[0] == time
     assert survived(row(*after), 5)[0] == alive
 
 
-@pytest.mark.parametrize(("gains", "expected"), [
-    pytest.param([13, 17, 22, 24, 24], 0.884, id="near-equal"),
-    pytest.param([30, 28, 26, 25, 24, 17], 0.913333, id="six-agents"),
-    pytest.param([1, 2, 3, 4, 5], 0.733333, id="one-to-five"),
-    pytest.param([0, 0, 0, 0, 100], 0.2, id="one-takes-all"),
-    pytest.param([7, 7, 7], 1.0, id="equal"),
-    pytest.param([84, 84, 84, 84, 104], 0.963636, id="one-defection"),
-    pytest.param([300, 120, 96, 60, 24], 0.592, id="unequal-but-sustained"),
-])
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        pytest.param([13, 17, 22, 24, 24], 0.884, id="near-equal"),
+        pytest.param([30, 28, 26, 25, 24, 17], 0.913333, id="six-agents"),
+        pytest.param([1, 2, 3, 4, 5], 0.733333, id="one-to-five"),
+        pytest.param([0, 0, 0, 0, 100], 0.2, id="one-takes-all"),
+        pytest.param([7, 7, 7], 1.0, id="equal"),
+        pytest.param([84, 84, 84, 84, 104], 0.963636, id="one-defection"),
+        pytest.param([300, 120, 96, 60, 24], 0.592, id="unequal-but-sustained"),
+    ],
+)
 def test_equality_is_one_minus_the_population_gini(gains, expected):
     assert equality(row(*gains))[0] == pytest.approx(expected, abs=5e-7)
     pairs = sum(abs(a - b) for a in gains for b in gains)  # the formula as the paper prints it
@@ -88,13 +100,16 @@ def test_gini_of_months_runs_over_the_last_axis():
     np.testing.assert_allclose(gini(months), [[0, 0.5], [np.nan, 0.25]])
 
 
-@pytest.mark.parametrize(("gains", "expected"), [
-    pytest.param([120] * 5, 1.0, id="optimum"),
-    pytest.param([130] * 5, 1.0, id="capped-above"),
-    pytest.param([20] * 5, 1 / 6, id="greedy"),
-    pytest.param([0] * 5, 0.0, id="nothing"),
-    pytest.param([30, 12, 20, 20, 19], 101 / 600, id="sum-counts"),
-])
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        pytest.param([120] * 5, 1.0, id="optimum"),
+        pytest.param([130] * 5, 1.0, id="capped-above"),
+        pytest.param([20] * 5, 1 / 6, id="greedy"),
+        pytest.param([0] * 5, 0.0, id="nothing"),
+        pytest.param([30, 12, 20, 20, 19], 101 / 600, id="sum-counts"),
+    ],
+)
 def test_efficiency_compares_with_twelve_sustainable_months(gains, expected):
     assert efficiency(row(*gains), 12, 50)[0] == pytest.approx(expected)
     assert expected == 1 or efficiency(row(*gains), 12, 50)[0] == pytest.approx(gain(row(*gains))[0] / 120)
@@ -136,13 +151,17 @@ def test_the_interval_is_the_t_interval_of_the_mean():
     assert round(summary.ci95, 1) == 2.2
 
 
-@pytest.mark.parametrize(("values", "expected"), [
-    pytest.param([], (None, None, None, None), id="no-run"),
-    pytest.param([math.nan, math.nan], (None, None, None, None), id="undefined-everywhere"),
-    pytest.param([3.0], (3.0, None, 0.0, None), id="one-run"),
-    pytest.param([math.nan, 3.0], (3.0, None, 0.0, None), id="one-defined-run"),
-    pytest.param([2.0, 2.0], (2.0, 0.0, 0.0, 0.0), id="two-equal-runs"),
-])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param([], (None, None, None, None), id="no-run"),
+        pytest.param([math.nan, math.nan], (None, None, None, None), id="undefined-everywhere"),
+        pytest.param([3.0], (3.0, None, 0.0, None), id="one-run"),
+        pytest.param([math.nan, 3.0], (3.0, None, 0.0, None), id="one-defined-run"),
+        pytest.param([2.0, 2.0], (2.0, 0.0, 0.0, 0.0), id="two-equal-runs"),
+        pytest.param([0.1] * 20, (0.1, 0.0, 0.0, 0.0), id="equal-values-have-no-last-bits-of-spread"),
+    ],
+)
 def test_undefined_values_enter_no_mean(values, expected):
     assert tuple(summarise(np.array(values, dtype=float))) == expected
 

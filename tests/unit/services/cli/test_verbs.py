@@ -180,7 +180,7 @@ def test_a_sweep_prints_its_id(run, server):
 
 def test_sweeps_show_their_jobs_by_state(run, server):
     counts = {"queued": 1, "running": 1, "failed": 0}
-    sweep = {"id": "S", "kind": "govsim.simulate", "jobs": ["A", "B"], "counts": counts}
+    sweep = {"id": "S", "kind": "govsim.simulate", "jobs": ["A", "B"], "states": counts}
     server.on("GET", "/v1/sweeps", {"items": [sweep]})
     server.on("GET", "/v1/sweeps/S", sweep)
     server.on("POST", "/v1/sweeps/S/cancel", Answer(sweep, 202))

@@ -153,7 +153,7 @@ def test_a_sweep_sends_its_grid_and_seeds(server, tenfold):
 def test_the_rest_of_the_api_answers_with_models(server, tenfold):
     kind = {"kind": "govsim.simulate", "version": 1, "method": "govsim", "pool": "sim", "summary": "s"}
     queue = {"pool": "sim", "waiting": 1, "running": 2, "slots": 2, "workers": 1, "oldest_wait_s": 0.5}
-    sweep = {"id": "S", "counts": {"queued": 2}}
+    sweep = {"id": "S", "states": {"queued": 2}}
     server.on("GET", "/v1/kinds", {"items": [kind]})
     server.on("GET", "/v1/kinds/govsim.simulate", kind)
     server.on("GET", "/v1/queues", {"items": [queue]})

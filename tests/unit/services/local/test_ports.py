@@ -9,7 +9,7 @@ from services.local.programs import Program
 
 
 def needing(port):
-    return [Program("gateway", [], "gateway", 1, ports={"http": port})]
+    return [Program("gateway", [], ports={"http": port})]
 
 
 def test_a_free_port_is_fine():

@@ -1,8 +1,6 @@
-from itertools import pairwise
-
 import pytest
 
-from services.local.programs import programs
+from services.local.programs import STAGES, address, programs, stopping_stage
 from shared.jobs.catalog import pools
 from shared.settings import Settings
 
@@ -17,11 +15,9 @@ def test_there_is_one_worker_per_pool(found):
 
 
 def test_workers_stop_first_and_redis_last(found):
-    orders = {program.order for name, program in found.items() if name.startswith("worker-")}
-    others = {program.order for name, program in found.items() if not name.startswith(("worker-", "redis"))}
-    stopping = [min(orders), max(others), min(others), found["redis"].order]
-    assert all(earlier >= later for earlier, later in pairwise(stopping))
-    assert min(orders) > max(others) >= min(others) > found["redis"].order
+    stages = {name: stopping_stage(name) for name in found}
+    assert {name for name, stage in stages.items() if stage == 0} == {name for name in found if name[:6] == "worker"}
+    assert {name for name, stage in stages.items() if stage == STAGES - 1} == {"redis"}
 
 
 def test_workers_have_the_time_to_hand_back_and_some_more(found, settings):
@@ -58,3 +54,11 @@ def test_a_redis_and_a_ray_that_run_elsewhere_are_not_started(settings, layout):
 def test_only_the_gateway_is_told_of_redteam(settings, layout, redteam):
     told = {p.name for p in programs(settings, layout, redteam=redteam) if "TENFOLD_REDTEAM" in p.environment}
     assert told == ({"gateway"} if redteam else set())
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [pytest.param("127.0.0.1", "127.0.0.1:80", id="IPv4"), pytest.param("::1", "[::1]:80", id="IPv6")],
+)
+def test_an_address_stands_as_in_a_url(host, expected):
+    assert address(host, 80) == expected

@@ -77,3 +77,12 @@ def test_it_forgets_nothing_and_evicts_nothing(tmp_path):
     for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction", "--maxmemory 512mb",
                    "--bind 127.0.0.1", "--port 1234"):  # fmt: skip
         assert option in line
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:secret@127.0.0.1:9/0", "nonsense://:secret@127.0.0.1/0", "redis://:secret@127.0.0.1:9/zero"]
+)
+def test_a_redis_elsewhere_that_does_not_answer_is_said_so_without_its_password(url):
+    with pytest.raises(CannotStart, match="the Redis of TENFOLD_REDIS_URL doesn't answer") as refused:
+        redis_server.check_reachable(url)
+    assert "secret" not in str(refused.value)

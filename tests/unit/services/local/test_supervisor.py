@@ -29,11 +29,11 @@ def odd(tmp_path):
 
 
 def test_supervisord_reads_back_what_was_meant(odd, monkeypatch):
-    program = Program("p", ["/bin/echo", "100%", "two words", "it's"], "g", 5, environment={"KEY": "50% x"}, stop_s=7)
+    program = Program("p", ["/bin/echo", "100%", "two words", "it's"], environment={"KEY": "50% x"}, stop_s=7)
     options = understood(odd, render(odd, [program]), monkeypatch)
     (group,) = options.process_group_configs
     (process,) = group.process_configs
-    assert (group.name, group.priority, process.name, process.stopwaitsecs) == ("g", 5, "p", 7)
+    assert (group.name, group.priority, process.name, process.stopwaitsecs) == ("p", 2, "p", 7)
     assert process.environment == {"TENFOLD_PROCESS": "p", "KEY": "50% x"}
     assert process.stdout_logfile == str(odd.logs / "p.log")
     assert options.pidfile == str(odd.supervisor_pid)

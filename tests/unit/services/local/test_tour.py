@@ -57,12 +57,16 @@ def test_an_interrupted_tour_cancels_what_it_has_begun(server, tenfold, out):
 def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(server, tenfold):
     ids = ["A", "B", "C", "D", "E"]
     server.on("POST", "/v1/jobs", *(Answer(job(id=name), 202) for name in ids))
-    metric = {"mean": 12.0, "ci95": 0.25}
-    result = {"survival_time": metric, "gain": {"mean": 120.0, "ci95": None}, "equality": {"mean": None, "ci95": None}}
+    group = {
+        "group": "fishery default | greedy ×5", "survival_time": {"mean": 12.0, "ci95": 0.25},
+        "gain": {"mean": 39.2, "ci95": 3.4e-15}, "equality": {"mean": None, "ci95": None},
+    }  # fmt: skip
+    single = group | {"group": "fishery default | threshold ×5", "gain": {"mean": 120.0, "ci95": None}}
 
     def follow(jobs):
         assert [found.id for found in jobs] == ids
-        return [found.model_copy(update={"state": "succeeded", "result": result}) for found in jobs]
+        outcome = {"state": "succeeded", "result": {"groups": [group, single]}}
+        return [found.model_copy(update=outcome) for found in jobs]
 
     rows = govsim.run(tenfold, follow)
     *simulations, analysis = [asked.json for asked in server.asked]
@@ -72,8 +76,8 @@ def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(serv
         "params": {"sources": ["job:A", "job:B", "job:C", "job:D"]},
     }  # fmt: skip
     assert rows[:3] == [
-        Row("greedy", "survival time, months", "12 ± 0.25"),
-        Row("greedy", "gain, units per agent", "120"),
-        Row("greedy", "equality", "undefined"),
+        Row("greedy ×5", "survival time, months", "12 ± 0.25"),
+        Row("greedy ×5", "gain, units per agent", "39.2 ± 0"),
+        Row("greedy ×5", "equality", "undefined"),
     ]
-    assert len(rows) == 12
+    assert rows[4] == Row("threshold ×5", "gain, units per agent", "120")

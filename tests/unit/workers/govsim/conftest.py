@@ -35,6 +35,6 @@ def play(hosts=1, first=0, **params):
     return params, simulate_runs(params, np.arange(first, first + params.runs), local_hosts(params, hosts))
 
 
-@pytest.fixture(name="play")
+@pytest.fixture(name="play", scope="session")
 def play_fixture():
     return play

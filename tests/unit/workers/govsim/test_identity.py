@@ -13,9 +13,14 @@ from workers.govsim.jobs import analyse, simulate
 SOCIETIES = [
     pytest.param({"policies": {"type": "random", "low": 0, "high": 20}}, id="random-lottery"),
     pytest.param({"policies": {"type": "random", "low": 0, "high": 25}, "order": "sequential"}, id="sequential"),
-    pytest.param({"policies": {"type": "random", "low": 0, "high": 25}, "allocation": "proportional"}, id="proportional"),
-    pytest.param({"experiment": "newcomer", "policies": [
-        *[{"type": "tit_for_tat"}] * 4, {"type": "random", "low": 0, "high": 3, "unit": "threshold"}]}, id="newcomer"),
+    pytest.param({"policies": {"type": "random", "low": 0, "high": 25}, "allocation": "proportional"}, id="shares"),
+    pytest.param(
+        {
+            "experiment": "newcomer",
+            "policies": [*[{"type": "tit_for_tat"}] * 4, {"type": "random", "low": 0, "high": 3, "unit": "threshold"}],
+        },
+        id="newcomer",
+    ),
 ]
 RUNS = 60
 SOURCE = "file:" + "0" * 64

@@ -92,12 +92,18 @@ def test_a_newcomer_in_a_log_is_recognised(tmp_path):
     assert run.gain == (40 + 90) / 2  # from its arrival on
 
 
-@pytest.mark.parametrize(("log", "reason"), [
-    pytest.param(harvests(0, 20, [5, 5]), "stops after month 1 of 12 with 10 units left", id="after-a-month"),
-    pytest.param([*harvests(0, 20, [5, 5]), harvests(1, 20, [9, 8])[0]], "breaks off within the harvest of month 2",
-                 id="within-a-month"),
-    pytest.param([], "holds no complete harvest", id="before-it-began"),
-])
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        pytest.param(harvests(0, 20, [5, 5]), "stops after month 1 of 12 with 10 units left", id="after-a-month"),
+        pytest.param(
+            [*harvests(0, 20, [5, 5]), harvests(1, 20, [9, 8])[0]],
+            "breaks off within the harvest of month 2",
+            id="within-a-month",
+        ),
+        pytest.param([], "holds no complete harvest", id="before-it-began"),
+    ],
+)
 def test_an_interrupted_run_is_rejected_and_counts_nowhere(tmp_path, log, reason):
     result = analysed(tmp_path, {SOURCE: write(tmp_path, RUN, {**RUN, "run": "b", "log": log})})
     (rejected,) = result.rejected
@@ -120,30 +126,42 @@ def put(key, value, record=0):
     return lambda log: log[record].__setitem__(key, value)
 
 
-@pytest.mark.parametrize(("run", "says"), [
-    pytest.param(changed(drop("wanted_resource")), ["record 1", "`wanted_resource`", "all keys"], id="missing-demand"),
-    pytest.param(changed(drop("round", 3)), ["record 4", "`round`"], id="missing-round"),
-    pytest.param(changed(put("resource_in_pool_after_harvesting", None, 1)), ["record 2", "after_harvesting"], id="null"),
-    pytest.param(changed(put("wanted_resource", 2.5)), ["record 1", "2.5", "whole number"], id="fraction"),
-    pytest.param(changed(put("wanted_resource", -3)), ["-3", "from 0"], id="negative"),
-    pytest.param(changed(put("wanted_resource", "7")), ["'7'", "whole number"], id="text"),
-    pytest.param(changed(put("wanted_resource", True)), ["True", "whole number"], id="truth-value"),
-    pytest.param(changed(put("wanted_resource", 1e300)), ["1e+300"], id="absurd"),
-    pytest.param(changed(put("resource_collected", 4)), ["month 1", "collected 9 units", "fell by 10"], id="sums"),
-    pytest.param(changed(put("resource_in_pool_before_harvesting", 21, 1)), ["record 2", "21 → 10", "20 → 10"], id="stock"),
-    pytest.param(changed(put("agent_id", "persona_0", 1)), ["harvests twice in round 0"], id="twice"),
-    pytest.param(changed(put("round", 2, 5)), ["round 2 follows round 0", "without a gap"], id="gap"),
-    pytest.param(changed(lambda log: log.insert(0, talk(0)[0])), ["record 1", "speaks in round 0 before"], id="order"),
-    pytest.param(changed(lambda log: log.__setitem__(0, "x")), ["record 1", "no JSON object"], id="no-record"),
-    pytest.param(changed(lambda log: log.extend([*harvests(2, 6, [1, 1])])), ["goes on after month 2", "collapse_below"],
-                 id="after-collapse"),
-    pytest.param({**RUN, "max_rounds": 1}, ["holds 2 months", "max_rounds"], id="too-many-months"),
-    pytest.param({**RUN, "names": ["John"]}, ["1 `names` but 2 agents"], id="names"),
-    pytest.param({"run": "calm-lake-1"}, ["no `log`"], id="no-log"),
-    pytest.param({**RUN, "max_rounds": "many"}, ["`max_rounds`", "valid integer"], id="max-rounds"),
-    pytest.param({**RUN, "names": "John"}, ["`names`", "list"], id="names-no-list"),
-    pytest.param({**RUN, "models": 3}, ["`models`", "list"], id="models-no-list"),
-])
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        pytest.param(
+            changed(drop("wanted_resource")), ["record 1", "`wanted_resource`", "all keys"], id="missing-demand"
+        ),
+        pytest.param(changed(drop("round", 3)), ["record 4", "`round`"], id="missing-round"),
+        pytest.param(
+            changed(put("resource_in_pool_after_harvesting", None, 1)), ["record 2", "_after_harv"], id="null"
+        ),
+        pytest.param(changed(put("wanted_resource", 2.5)), ["record 1", "2.5", "whole number"], id="fraction"),
+        pytest.param(changed(put("wanted_resource", -3)), ["-3", "from 0"], id="negative"),
+        pytest.param(changed(put("wanted_resource", "7")), ["'7'", "whole number"], id="text"),
+        pytest.param(changed(put("wanted_resource", True)), ["True", "whole number"], id="truth-value"),
+        pytest.param(changed(put("wanted_resource", 1e300)), ["1e+300"], id="absurd"),
+        pytest.param(changed(put("resource_collected", 4)), ["month 1", "collected 9 units", "fell by 10"], id="sums"),
+        pytest.param(changed(put("resource_in_pool_before_harvesting", 21, 1)), ["21 → 10", "20 → 10"], id="stock"),
+        pytest.param(changed(put("agent_id", "persona_0", 1)), ["harvests twice in round 0"], id="twice"),
+        pytest.param(changed(put("round", 2, 5)), ["round 2 follows round 0", "without a gap"], id="gap"),
+        pytest.param(
+            changed(lambda log: log.insert(0, talk(0)[0])), ["record 1", "speaks in round 0 before"], id="order"
+        ),
+        pytest.param(changed(lambda log: log.__setitem__(0, "x")), ["record 1", "no JSON object"], id="no-record"),
+        pytest.param(
+            changed(lambda log: log.extend(harvests(2, 6, [1, 1]))),
+            ["goes on after month 2", "collapse_below"],
+            id="after-collapse",
+        ),
+        pytest.param({**RUN, "max_rounds": 1}, ["holds 2 months", "max_rounds"], id="too-many-months"),
+        pytest.param({**RUN, "names": ["John"]}, ["1 `names` but 2 agents"], id="names"),
+        pytest.param({"run": "calm-lake-1"}, ["no `log`"], id="no-log"),
+        pytest.param({**RUN, "max_rounds": "many"}, ["`max_rounds`", "valid integer"], id="max-rounds"),
+        pytest.param({**RUN, "names": "John"}, ["`names`", "list"], id="names-no-list"),
+        pytest.param({**RUN, "models": 3}, ["`models`", "list"], id="models-no-list"),
+    ],
+)
 def test_a_wrong_log_is_refused_with_line_run_and_remedy(tmp_path, run, says):
     with pytest.raises(InvalidInput) as refused:
         analysed(tmp_path, {SOURCE: write(tmp_path, {**RUN, "run": "fine"}, run)})
@@ -151,13 +169,16 @@ def test_a_wrong_log_is_refused_with_line_run_and_remedy(tmp_path, run, says):
         assert part in str(refused.value)
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    pytest.param(json.dumps(RUN)[:-40], "line 1: is not whole JSON", id="line-cut-off"),
-    pytest.param(json.dumps(LOG)[:-40], f"{SOURCE}: is not whole JSON", id="array-cut-off"),
-    pytest.param("17\n", "line 1: is no JSON object", id="a-number"),
-    pytest.param("[" * 100_000, "is not whole JSON", id="nested-too-deep"),
-    pytest.param("\x00\xff", "line 1: is not whole JSON", id="binary"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param(json.dumps(RUN)[:-40], "line 1: is not whole JSON", id="line-cut-off"),
+        pytest.param(json.dumps(LOG)[:-40], f"{SOURCE}: is not whole JSON", id="array-cut-off"),
+        pytest.param("17\n", "line 1: is no JSON object", id="a-number"),
+        pytest.param("[" * 100_000, "is not whole JSON", id="nested-too-deep"),
+        pytest.param("\x00\xff", "line 1: is not whole JSON", id="binary"),
+    ],
+)
 def test_a_source_cut_off_is_refused(tmp_path, text, says):
     path = tmp_path / "source"
     path.write_text(text, encoding="latin-1")
@@ -174,25 +195,37 @@ def test_runs_made_under_other_conditions_need_a_label_of_their_own(tmp_path):
     sources = {SOURCE: write(tmp_path, RUN)}
     (tmp_path / "other").mkdir()
     sources[OTHER] = write(tmp_path / "other", longer)
-    with pytest.raises(InvalidInput, match="other conditions .* label of its own"):
+    with pytest.raises(InvalidInput, match=r"other conditions .* label of its own"):
         analysed(tmp_path, sources)
     groups = analysed(tmp_path, sources, labels=["12", "15"]).groups
     assert [group.group for group in groups] == ["12", "15"]
 
 
-@pytest.mark.parametrize(("line", "says"), [
-    pytest.param('{"run": "a", "month": 1, "agent": "persona_0"}', "has no `reply`", id="no-reply"),
-    pytest.param('{"run": "a", "month": "1", "agent": "persona_0", "reply": "x"}', "month must be", id="month"),
-    pytest.param('{"run": "a", "month": 1, "agent": "persona_0", "reply": 3}', "reply text or null", id="reply"),
-    pytest.param('{"run": "a"', "not whole JSON", id="cut-off"),
-    pytest.param("[]", "has no `run`", id="no-object"),
-])
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        pytest.param('{"run": "a", "month": 1, "agent": "persona_0"}', "has no `reply`", id="no-reply"),
+        pytest.param('{"run": "a", "month": "1", "agent": "persona_0", "reply": "x"}', "month must be", id="month"),
+        pytest.param('{"run": "a", "month": 1, "agent": "persona_0", "reply": 3}', "reply text or null", id="reply"),
+        pytest.param('{"run": "a"', "not whole JSON", id="cut-off"),
+        pytest.param("[]", "has no `run`", id="no-object"),
+    ],
+)
 def test_wrong_replies_are_refused_with_their_line(tmp_path, line, says):
     path = tmp_path / "replies.jsonl"
     path.write_text('{"run": "a", "month": 1, "agent": "persona_0", "reply": null}\n' + line)
     ctx = LocalContext(tmp_path / "out", inputs={SOURCE: write(tmp_path, RUN), OTHER: path})
     with pytest.raises(InvalidInput, match=f"line 2: .*{says}"):
         analyse(AnalyseParams(sources=[SOURCE], replies=OTHER), ctx)
+
+
+def test_replies_of_other_runs_are_refused(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    path.write_text('{"run": "someone-else", "month": 1, "agent": "persona_0", "reply": "Answer: 3"}\n')
+    ctx = LocalContext(tmp_path / "out", inputs={SOURCE: write(tmp_path, RUN), OTHER: path})
+    with pytest.raises(InvalidInput, match=r"someone-else, .* none of the sources' runs"):
+        analyse(AnalyseParams(sources=[SOURCE], replies=OTHER), ctx)
+    ctx.close()
 
 
 # Our own runs -------------------------------------------------------------------------------------------------------
@@ -215,7 +248,8 @@ SOCIETIES = [
     pytest.param({"policies": {"type": "random", "low": 0, "high": 20}}, id="random"),
     pytest.param({"experiment": "newcomer", "policies": {"type": "tit_for_tat"}}, id="newcomer"),
     pytest.param({"communication": False}, id="silent"),
-    pytest.param({"order": "sequential", "allocation": "proportional", "policies": {"type": "greedy"}}, id="sequential"),
+    pytest.param({"order": "sequential", "policies": {"type": "greedy"}}, id="sequential"),
+    pytest.param({"allocation": "proportional", "policies": {"type": "greedy"}}, id="proportional"),
     pytest.param({"experiment": "newcomer", "threshold_agents": "official"}, id="official-threshold"),
 ]
 
@@ -272,19 +306,28 @@ def test_the_archive_has_the_same_bytes_each_time(tmp_path):
     assert first.getvalue() == second.getvalue() == (tmp_path / "log_env.tar").read_bytes()
 
 
-@pytest.mark.parametrize(("change", "says"), [
-    pytest.param(lambda line: line.pop("condition"), "has no `condition`", id="no-condition"),
-    pytest.param(lambda line: line.pop("limit"), "has no `limit`", id="no-limit"),
-    pytest.param(lambda line: line["condition"].update(months=3), "number of months, from 1 to 3", id="too-many-months"),
-    pytest.param(lambda line: line["condition"].update(months=10**9), "`condition.months`: .* 1000", id="memory-bomb"),
-    pytest.param(lambda line: line["pool"].append([1]), "`pool.12`: .* at least 2", id="half-a-month"),
-    pytest.param(lambda line: line["granted"][0].append(3), "month 1 doesn't have a row of 5", id="too-many-agents"),
-    pytest.param(lambda line: line["granted"].pop(), "same number of months", id="missing-month"),
-    pytest.param(lambda line: line["pool"].__setitem__(0, ["x", "y"]), "`pool.0.0`: .* integer", id="text"),
-    pytest.param(lambda line: line["pool"].__setitem__(2, [100, 49]), "month 3 the stock falls from 100 to 49", id="sums"),
-    pytest.param(lambda line: line["condition"].update(collapse_below=60), "after its collapse", id="after-collapse"),
-    pytest.param(lambda line: line["condition"].update(months=13), "ends before it", id="interrupted"),
-])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param(lambda line: line.pop("condition"), "has no `condition`", id="no-condition"),
+        pytest.param(lambda line: line.pop("limit"), "has no `limit`", id="no-limit"),
+        pytest.param(lambda line: line["condition"].update(months=3), "of months, from 1 to 3", id="too-many-months"),
+        pytest.param(
+            lambda line: line["condition"].update(months=10**9), "`condition.months`: .* 1000", id="memory-bomb"
+        ),
+        pytest.param(lambda line: line["pool"].append([1]), "`pool.12`: .* at least 2", id="half-a-month"),
+        pytest.param(
+            lambda line: line["granted"][0].append(3), "month 1 doesn't have a row of 5", id="too-many-agents"
+        ),
+        pytest.param(lambda line: line["granted"].pop(), "same number of months", id="missing-month"),
+        pytest.param(lambda line: line["pool"].__setitem__(0, ["x", "y"]), "`pool.0.0`: .* integer", id="text"),
+        pytest.param(lambda line: line["pool"].__setitem__(2, [100, 49]), "stock falls from 100 to 49", id="sums"),
+        pytest.param(
+            lambda line: line["condition"].update(collapse_below=60), "after its collapse", id="after-collapse"
+        ),
+        pytest.param(lambda line: line["condition"].update(months=13), "ends before it", id="interrupted"),
+    ],
+)
 def test_a_changed_runs_file_is_refused(tmp_path, change, says):
     simulated(tmp_path / "job", runs=2)
     lines = [json.loads(line) for line in (tmp_path / "job" / "runs.jsonl").read_text().splitlines()]

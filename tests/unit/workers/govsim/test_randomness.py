@@ -9,13 +9,20 @@ from workers.govsim.randomness import Draws, Purpose, philox4x32
 RUNS = np.arange(20_000)
 
 
-@pytest.mark.parametrize(("counter", "key", "expected"), [
-    # kat_vectors of Random123 1.14, philox4x32 10 rounds
-    pytest.param([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8], id="zeros"),
-    pytest.param([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD], id="ones"),
-    pytest.param([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], [0xA4093822, 0x299F31D0],
-                 [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1], id="digits-of-pi"),
-])
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        # kat_vectors of Random123 1.14, philox4x32 10 rounds
+        pytest.param([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8], id="zeros"),
+        pytest.param([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD], id="ones"),
+        pytest.param(
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+            id="digits-of-pi",
+        ),
+    ],
+)
 def test_philox_gives_its_authors_known_answers(counter, key, expected):
     words = philox4x32(tuple(np.array([word], dtype=np.uint64) for word in counter), tuple(key))
     assert [int(word[0]) for word in words] == expected
@@ -28,13 +35,16 @@ def test_a_draw_depends_on_its_counter_alone():
         assert draws.uniform(Purpose.POLICY, np.array([run]), 3, agent)[0] == whole[run, agent]
 
 
-@pytest.mark.parametrize("other", [
-    pytest.param((Draws(43), Purpose.POLICY, 1, 2, 0), id="seed"),
-    pytest.param((Draws(42), Purpose.LOTTERY, 1, 2, 0), id="purpose"),
-    pytest.param((Draws(42), Purpose.POLICY, 2, 2, 0), id="month"),
-    pytest.param((Draws(42), Purpose.POLICY, 1, 3, 0), id="agent"),
-    pytest.param((Draws(42), Purpose.POLICY, 1, 2, 1), id="draw"),
-])
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param((Draws(43), Purpose.POLICY, 1, 2, 0), id="seed"),
+        pytest.param((Draws(42), Purpose.LOTTERY, 1, 2, 0), id="purpose"),
+        pytest.param((Draws(42), Purpose.POLICY, 2, 2, 0), id="month"),
+        pytest.param((Draws(42), Purpose.POLICY, 1, 3, 0), id="agent"),
+        pytest.param((Draws(42), Purpose.POLICY, 1, 2, 1), id="draw"),
+    ],
+)
 def test_every_part_of_the_counter_changes_the_draws_independently(other):
     draws, purpose, month, agent, draw = other
     one = Draws(42).uniform(Purpose.POLICY, RUNS, 1, 2, 0)

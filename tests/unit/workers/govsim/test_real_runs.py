@@ -73,11 +73,14 @@ def test_every_group_has_the_expected_statistics(plain, expected):
             assert statistic.ci95 == pytest.approx(wanted[theirs]["ci95_half"], abs=3e-5), (name, field)
 
 
-@pytest.mark.parametrize(("run", "time", "total", "equality", "over", "published"), [
-    pytest.param("gallant-snowball-155", 8, 291, 0.939519, 14 / 40, 0.125, id="gallant-snowball-155"),
-    pytest.param("crimson-bush-40", 2, 114, 0.835088, 8 / 10, 0.285714, id="crimson-bush-40"),
-    pytest.param("dry-river-3", 12, 452, None, 9 / 60, None, id="dry-river-3"),
-])
+@pytest.mark.parametrize(
+    ("run", "time", "total", "equality", "over", "published"),
+    [
+        pytest.param("gallant-snowball-155", 8, 291, 0.939519, 14 / 40, 0.125, id="gallant-snowball-155"),
+        pytest.param("crimson-bush-40", 2, 114, 0.835088, 8 / 10, 0.285714, id="crimson-bush-40"),
+        pytest.param("dry-river-3", 12, 452, None, 9 / 60, None, id="dry-river-3"),
+    ],
+)
 def test_examples_of_the_published_runs(plain, run, time, total, equality, over, published):
     found = next(entry for entry in plain[0].runs if entry.run == run)
     assert (found.survival_time, sum(found.gains)) == (time, total)

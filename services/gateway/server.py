@@ -1,0 +1,39 @@
+"""How gunicorn serves the gateway: `gunicorn --config python:services.gateway.server`.
+
+Flags and GUNICORN_CMD_ARGS override what stands here.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from shared.settings import Settings
+
+_settings = Settings()
+
+wsgi_app = "services.gateway.app:create_app()"
+bind = f"{f'[{_settings.host}]' if ':' in _settings.host else _settings.host}:{_settings.ports.gateway}"
+worker_class = "gthread"
+workers = 2
+threads = 320
+"""An open event stream holds one thread for its life: 2 x 320 carry 500 streams and leave 140 for calls. Threads are
+made on demand, so an idle gateway has few."""
+graceful_timeout = 3  # open streams would hold a stopping process for as long as it is allowed to take
+timeout = 120
+no_control_socket = True
+
+
+def on_starting(server: Any) -> None:
+    """Request metrics start from nothing with the server, not with each of its processes."""
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for file in Path(folder).glob("*.db"):
+            file.unlink()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A process that ended leaves its counts and nothing else."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

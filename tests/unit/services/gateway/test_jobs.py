@@ -1,0 +1,11 @@
+def test_smoke(api, submit, worker):
+    job = submit(params={"note": "x"})
+    print(api.get(f"/v1/jobs/{job}").json)
+    worker.run(job, {"note": "x", "padding": ""}, end_txt=b"hello")
+    r = api.get(f"/v1/jobs/{job}/events"); print(r.text)
+    r = api.get(f"/v1/jobs/{job}/artifacts/end.txt", headers={"Range": "bytes=1-2"}); print(r.status_code, r.headers, r.data)
+    r = api.head(f"/v1/jobs/{job}/artifacts/end.txt"); print(r.status_code, r.headers, r.data)
+    r = api.get(f"/v1/jobs/{job}?x=1"); print(r.text)
+    r = api.options(f"/v1/jobs/{job}"); print(r.text, r.headers)
+    r = api.get("/openapi.json"); print(len(r.text))
+    r = api.get("/docs"); print(len(r.text))

@@ -1,0 +1,89 @@
+"""The thread in a worker's main process that answers for its children."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.jobs.states import JobState
+from shared.jobs.workers import WorkerList
+from shared.settings import Settings
+from tests.unit.workers.runtime.conftest import Bench
+from workers.runtime.warden import Warden
+
+NOBODY = 2**22 + 1  # a pid that can't be
+
+
+@pytest.fixture
+def warden(bench: Bench) -> Warden:
+    settings = bench.runtime.settings.model_copy(update={"cancel_grace_s": 0.05, "stop_grace_s": 0.05})
+    made = Warden(bench.runtime.worker.name, "test", 2, settings, bench.store)
+    made._alive_file.parent.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def held(bench: Bench) -> str:
+    """A job that this worker holds, in a child that is gone."""
+    from dataclasses import replace
+
+    job_id = bench.submit("test.noop", {})
+    assert bench.store.claim(job_id, 1, replace(bench.runtime.worker, pid=NOBODY)) is not None
+    return job_id
+
+
+def test_a_worker_that_starts_returns_what_one_of_its_name_held(bench: Bench, warden: Warden) -> None:
+    job_id = held(bench)
+    warden.end_former_incarnation()
+    record = bench.store.get(job_id)
+    assert (record.state, record.losses) == (JobState.QUEUED, 1)
+
+
+def test_a_dead_childs_job_is_returned_at_the_next_round(bench: Bench, warden: Warden) -> None:
+    job_id = held(bench)
+    warden.child_lost(job_id, 1)
+    warden._round()
+    assert bench.store.get(job_id).state is JobState.QUEUED
+
+
+def test_a_dead_child_of_an_attempt_long_past_returns_nothing(bench: Bench, warden: Warden) -> None:
+    job_id = held(bench)
+    bench.store.lose(job_id, 1)
+    from shared.jobs.store import Worker
+
+    assert bench.store.claim(job_id, 2, Worker("other@here", NOBODY)) is not None
+    warden.child_lost(job_id, 1)
+    warden._round()
+    assert bench.store.get(job_id).state is JobState.RUNNING
+
+
+def test_a_round_announces_the_worker_and_touches_the_liveness_file(bench: Bench, warden: Warden) -> None:
+    warden._round()
+    status = WorkerList(bench.store).status("test")
+    assert (status.workers, status.slots) == (1, 2)
+    assert Path(warden._alive_file).exists()
+
+
+def test_a_worker_that_leaves_is_off_the_list(bench: Bench, warden: Warden) -> None:
+    warden._round()
+    warden.leave()
+    assert WorkerList(bench.store).status("test").workers == 0
+
+
+@pytest.mark.parametrize("why", ["cancel", "stop"])
+def test_a_job_that_does_not_heed_is_killed_after_its_grace(bench: Bench, warden: Warden, why: str) -> None:
+    import time
+
+    job_id = held(bench)
+    if why == "cancel":
+        bench.store.cancel(job_id)
+    else:
+        warden.stopping()
+    time.sleep(0.1)
+    assert warden._reason_to_kill(bench.store.get(job_id)) is not None
+
+
+def test_a_job_that_runs_in_peace_is_not_killed(bench: Bench, warden: Warden) -> None:
+    assert warden._reason_to_kill(bench.store.get(held(bench))) is None
+
+
+def test_settings_of_the_graces_have_the_promised_defaults() -> None:
+    assert (Settings().cancel_grace_s, Settings().stop_grace_s) == (10.0, 25.0)
