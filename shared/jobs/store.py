@@ -257,7 +257,7 @@ class JobStore:
 
     def held_by(self, worker: str) -> list[str]:
         """The jobs a worker runs."""
-        return list(self.redis.smembers(f"{PREFIX}held:{worker}"))
+        return sorted(self.redis.smembers(f"{PREFIX}held:{worker}"))
 
     def request_hand_back(self, worker: str) -> list[str]:
         """Ask the jobs that a stopping worker holds to hand themselves back."""

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import redis
@@ -73,6 +74,10 @@ class FaultyRedis(redis.Redis):
     def time(self, **_: Any) -> tuple[int, int]:
         ms = int(super().execute_command("GET", CLOCK))
         return ms // 1000, ms % 1000 * 1000
+
+    def srandmember(self, name: str, number: int | None = None) -> Any:
+        """As random as any other choice, and the same when an example is played again."""
+        return sorted(self.smembers(name))[:number]
 
     def _faulty(self, run: Any) -> Any:
         if self.fault is None:
@@ -183,7 +188,7 @@ def every_life_follows_the_arrows(now: Snapshot) -> None:
         assert said[0][0] in ("queued", "blocked"), said
         assert said[-1] == (job["state"], int(job["attempt"])), (said, job)
         outcomes: Counter[int] = Counter()
-        for (before, first), (after, second) in zip(said, said[1:], strict=False):
+        for (before, first), (after, second) in pairwise(said):
             claimed = after == "running" and before != "running"
             assert second == first + claimed, said
             assert before == after == "running" or JobState(after) in TRANSITIONS[JobState(before)], said
