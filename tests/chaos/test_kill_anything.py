@@ -157,7 +157,7 @@ def test_the_jobs_of_a_lost_machine_run_elsewhere_when_their_lease_has_run_out(c
 
 @pytest.mark.cluster
 @pytest.mark.timeout(120)
-def test_a_stopping_worker_hands_its_job_back_and_no_loss_is_counted(cluster: Embedded) -> None:
+def test_a_stopping_worker_hands_its_job_back_and_no_loss_is_counted(cluster: Embedded, tmp_path: Path) -> None:
     with Tenfold(cluster.url) as client, cluster.extra_worker("test", "elsewhere") as other:
         cluster.stop("worker-test")
         job = client.submit("test.walk", {"steps": 60, "step_s": 0.2})
@@ -171,7 +171,7 @@ def test_a_stopping_worker_hands_its_job_back_and_no_loss_is_counted(cluster: Em
         print(f"\nfrom SIGTERM to the next claim: {handed:.1f} s")
         ended = client.wait(job.id, timeout_s=60)
         assert (ended.state, ended.attempt, ended.losses) == ("succeeded", 2, 0)
-        trace = client.download(job.id, "trace.jsonl", cluster.home / "trace.jsonl").read_text().splitlines()
+        trace = client.download(job.id, "trace.jsonl", tmp_path / "trace.jsonl").read_text().splitlines()
         assert len(trace) == 60
 
 
