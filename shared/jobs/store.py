@@ -42,7 +42,7 @@ __all__ = [
 PREFIX = "tf:"
 LOG_BYTES = 4 * 2**20  # kept of a running job's log
 RETRY_BASE_MS, RETRY_LONGEST_MS = 5_000, 300_000
-WALK = 2_000  # index entries that one page looks at
+WALK = 1_000  # index entries that one page looks at
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
@@ -117,9 +117,8 @@ class JobStore:
         """Newest first, without params, result and artifacts."""
         arguments = (*list_argument(query.indexes()), *list_argument(SUMMARY_FIELDS))
         cursor, *rows = self._run("find", query.cursor or "", query.limit, WALK, *arguments)
-        present = (dict(zip(SUMMARY_FIELDS, row, strict=True)) for row in rows if row[0] is not None)
-        items = [JobRecord.from_hash({k: v for k, v in fields.items() if v is not None}) for fields in present]
-        return Page(items, cursor or None)
+        present = ({k: v for k, v in zip(SUMMARY_FIELDS, row, strict=True) if v is not None} for row in rows)
+        return Page([JobRecord.from_hash(fields) for fields in present if "id" in fields], cursor or None)
 
     # A claim's life -----------------------------------------------------------------------------------------------
 
