@@ -8,11 +8,14 @@ Any other refusal is the caller's (Permanent), with the server's own words.
 
 import asyncio
 import html
+import json
 import random
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import aiohttp
 from pydantic import BaseModel, Field, ValidationError
 
 from shared.endpoints import Endpoint
@@ -25,6 +28,12 @@ CALL_HEADER = "X-Tenfold-Call"
 CONNECT_S = 10.0
 PASSING = frozenset({408, 425, 429})
 MESSAGE_CHARS = 300
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+    retry_after: str | None
 
 
 class _Failure(NamedTuple):
@@ -67,16 +76,17 @@ class HttpEndpoint:
         self._pace = Pace(entry.requests_per_minute)
 
     async def __aenter__(self) -> Self:
-        most = self.entry.max_in_flight
-        self._client = httpx.AsyncClient(
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self.entry.max_in_flight),
             headers=self._secret.authorization() if self._secret else {},
-            timeout=httpx.Timeout(self.entry.timeout_s, connect=min(CONNECT_S, self.entry.timeout_s), pool=None),
-            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=60.0),
+            timeout=aiohttp.ClientTimeout(self.entry.timeout_s, sock_connect=CONNECT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=_proxy(self.entry),
         )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._client.aclose()
+        await self._client.close()
 
     def chat(self, model: str) -> "HttpChat":
         """A model of this endpoint."""
@@ -105,24 +115,29 @@ class HttpEndpoint:
         async with self._in_flight:
             await self._pace.turn()
             try:
-                async with asyncio.timeout(self.entry.timeout_s):
-                    response = await self._client.post(
-                        f"{self.entry.url}/chat/completions", json=body, headers={CALL_HEADER: call.key}
-                    )
-            except (httpx.TimeoutException, TimeoutError):
+                answer = await self._post(json.dumps(body).encode(), call.key)
+            except TimeoutError:
                 return _Failure(f"no answer within {self.entry.timeout_s:g} s")
-            except (httpx.TransportError, httpx.DecodingError) as error:
+            except aiohttp.ClientError as error:
                 return _Failure(f"{type(error).__name__}: {self._words(str(error))}")
-        return self._read(response, call)
+        return self._read(answer, call)
 
-    def _read(self, response: httpx.Response, call: ChatCall) -> Reply | _Failure:
-        status = response.status_code
-        if status in PASSING or status >= 500:
-            return _Failure(f"{status} {self._message(response)}", retry_after(response.headers.get("Retry-After")))
-        if status != httpx.codes.OK:
-            raise Permanent(f"endpoint {self.name} answered {status} to call {call.key}: {self._message(response)}")
+    async def _post(self, body: bytes, key: str) -> _Answer:
+        headers = {"Content-Type": "application/json", CALL_HEADER: key}
+        url = f"{self.entry.url}/chat/completions"
+        # A redirect would carry the key to where the operator's file doesn't say.
+        async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            return _Answer(response.status, await response.read(), response.headers.get("Retry-After"))
+
+    def _read(self, answer: _Answer, call: ChatCall) -> Reply | _Failure:
+        if answer.status in PASSING or answer.status >= 500:
+            return _Failure(f"{answer.status} {self._message(answer)}", retry_after(answer.retry_after))
+        if answer.status != HTTPStatus.OK:
+            raise Permanent(
+                f"endpoint {self.name} answered {answer.status} to call {call.key}: {self._message(answer)}"
+            )
         try:
-            completion = _Completion.model_validate_json(response.content)
+            completion = _Completion.model_validate_json(answer.body)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             at = ".".join(map(str, first["loc"]))
@@ -132,15 +147,15 @@ class HttpEndpoint:
             choice.message.content, usage.prompt_tokens, usage.completion_tokens, choice.finish_reason or "stop"
         )
 
-    def _message(self, response: httpx.Response) -> str:
+    def _message(self, answer: _Answer) -> str:
         """The server's own words about a refusal, fit to be shown."""
         try:
-            said = response.json()
+            said = json.loads(answer.body)
             error = said.get("error", said)
             text = str(error.get("message") or error.get("detail") or error) if isinstance(error, dict) else str(error)
         except (ValueError, AttributeError):
-            text = response.text
-        return self._words(text) or response.reason_phrase
+            text = answer.body.decode(errors="replace")
+        return self._words(text)
 
     def _words(self, text: str) -> str:
         """Someone else's text: without the key, on one line, short, with nothing that a page would obey."""
@@ -181,3 +196,10 @@ class HttpChat:
         if call.continues and self._endpoint.entry.prefill == "vllm":
             body |= {"add_generation_prompt": False, "continue_final_message": True}
         return body
+
+
+def _proxy(entry: Endpoint) -> str | None:
+    """The proxy of the environment for this endpoint. A netrc file is not read: keys come from TENFOLD_SECRETS."""
+    if proxy_bypass(entry.base_url.host or ""):
+        return None
+    return getproxies().get(entry.base_url.scheme)
