@@ -149,9 +149,10 @@ class LocalChat:
             for entry in open_:
                 _settle(entry.reply, Permanent(f"call {entry.call.key} doesn't fit the device's memory: {error}"))
             return
-        self._most_rows = max(1, len(open_) // 2)
-        await self._answer(open_[: self._most_rows])
-        await self._answer(open_[self._most_rows :])
+        half = len(open_) // 2
+        self._most_rows = min(self._most_rows, half)
+        await self._answer(open_[:half])
+        await self._answer(open_[half:])
 
     def _rows(self, batch: list[_Waiting]) -> list[tuple[Row, asyncio.Future[Reply]]]:
         rows = []
