@@ -28,7 +28,6 @@ class Counts:
     tokens_out: int = 0
 
 
-
 class _Arrived(NamedTuple):
     """A reply on its way into the store."""
 
