@@ -1,5 +1,6 @@
 """What tests of every folder may use: a real Redis, and the test kinds as an installed package."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,9 +30,19 @@ def redis_url(shared_redis: RedisServer) -> str:
 
 
 @pytest.fixture(scope="session")
+def real_data_root() -> Path:
+    """The folder of real data, one folder per method in it."""
+    return Path(os.environ.get("TENFOLD_REAL_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
 def kinds_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where tests/kinds is installed, entry point included; belongs on PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("kinds")
+    return install_kinds(tmp_path_factory.mktemp("kinds"))
+
+
+def install_kinds(folder: Path) -> Path:
+    """Install tests/kinds under a folder of its own, and return what belongs on PYTHONPATH."""
     source = folder / "source"  # a copy: building leaves files behind
     shutil.copytree(KINDS, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]

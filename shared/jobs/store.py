@@ -31,6 +31,7 @@ from shared.jobs.submissions import (
     references_in_json,
     submit_arguments,
     submitted,
+    submitted_job,
 )
 
 __all__ = [
@@ -41,7 +42,7 @@ __all__ = [
 PREFIX = "tf:"
 LOG_BYTES = 4 * 2**20  # kept of a running job's log
 RETRY_BASE_MS, RETRY_LONGEST_MS = 5_000, 300_000
-BATCH, WALK = 200, 2_000  # index entries per look, and at most per page
+WALK = 1_000  # index entries that one page looks at
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
@@ -80,7 +81,7 @@ class JobStore:
 
         Raises QuotaExceeded, UnknownReference, BadRequest.
         """
-        return submitted(self._run("submit", *submit_arguments([new], by)))
+        return submitted_job(new, by, self._run("submit", *submit_arguments([new], by)))
 
     def submit_sweep(self, jobs: Sequence[NewJob], about: Mapping[str, str], by: Submission) -> Submitted:
         """All jobs of a sweep, or none; `about` are the sweep's own opaque fields."""
@@ -112,56 +113,23 @@ class JobStore:
         """The jobs a blocked one still waits for."""
         return sorted(self.redis.smembers(f"{PREFIX}waiting:{job_id}"))
 
-    def unfinished_users(self, reference: str) -> list[str]:
-        """The unfinished jobs whose params refer to `file:<sha256>` or `job:<id>`."""
-        users = sorted(self.redis.smembers(f"{PREFIX}uses:{reference}"))
-        states = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "state") for job_id in users])
-        return [job_id for job_id, state in zip(users, states, strict=True) if state and not JobState(state).is_final]
-
     def find(self, query: Query) -> Page:
-        """Newest first, without params, result and artifacts. Walks the smallest index and asks the others."""
-        smallest, *others = self._smallest_first([f"{PREFIX}ix:{name}" for name in query.indexes()])
-        count = BATCH if others else query.limit
-        found: list[str] = []
-        cursor = query.cursor
-        for _ in range(WALK // BATCH):
-            batch = self._batch(smallest, cursor, count)
-            for job_id, is_match in zip(batch, self._matches(others, batch), strict=True):
-                cursor = job_id
-                if is_match:
-                    found.append(job_id)
-                if len(found) == query.limit:
-                    return Page(self.summaries(found), cursor)
-            if len(batch) < count:
-                return Page(self.summaries(found), None)
-        return Page(self.summaries(found), cursor)
-
-    def _smallest_first(self, keys: list[str]) -> list[str]:
-        if len(keys) == 1:
-            return keys
-        return [key for _, key in sorted(zip(self._pipeline([("zcard", key) for key in keys]), keys, strict=True))]
-
-    def summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
-        """Records without their large fields; those gone meanwhile are left out."""
-        rows = self._pipeline([("hmget", f"{PREFIX}job:{job_id}", SUMMARY_FIELDS) for job_id in job_ids])
-        dicts = ({k: v for k, v in zip(SUMMARY_FIELDS, row, strict=True) if v is not None} for row in rows)
-        return [JobRecord.from_hash(fields) for fields in dicts if "id" in fields]
-
-    def _batch(self, key: str, before: str | None, count: int) -> list[str]:
-        top = f"({before}" if before else "+"
-        return list(self.redis.zrevrangebylex(key, top, "-", start=0, num=count))
-
-    def _matches(self, keys: Sequence[str], ids: Sequence[str]) -> list[bool]:
-        if not keys or not ids:
-            return [True] * len(ids)
-        columns = self._pipeline([("zmscore", key, list(ids)) for key in keys])
-        return [all(column[n] is not None for column in columns) for n in range(len(ids))]
+        """Newest first, without params, result and artifacts."""
+        arguments = (*list_argument(query.indexes()), *list_argument(SUMMARY_FIELDS))
+        cursor, *rows = self._run("find", query.cursor or "", query.limit, WALK, *arguments)
+        present = ({k: v for k, v in zip(SUMMARY_FIELDS, row, strict=True) if v is not None} for row in rows)
+        return Page([JobRecord.from_hash(fields) for fields in present if "id" in fields], cursor or None)
 
     # A claim's life -----------------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str, attempt: int, worker: Worker) -> tuple[Claim, JobRecord] | None:
-        """Take the job for one attempt; None when the message is stale, the job cancelled, or another was first."""
-        token = secrets.token_hex(8)
+    def claim(
+        self, job_id: str, attempt: int, worker: Worker, token: str | None = None
+    ) -> tuple[Claim, JobRecord] | None:
+        """Take the job for one attempt; None when the message is stale, the job cancelled, or another was first.
+
+        Who asks again, because the answer got lost, gives the same token and gets the same answer.
+        """
+        token = token or secrets.token_hex(8)
         answer = self._run(
             "claim", job_id, attempt, token, worker.name, worker.pid, int(worker.lease_ttl_s * 1000), worker.threads
         )
@@ -257,7 +225,7 @@ class JobStore:
 
     def held_by(self, worker: str) -> list[str]:
         """The jobs a worker runs."""
-        return list(self.redis.smembers(f"{PREFIX}held:{worker}"))
+        return sorted(self.redis.smembers(f"{PREFIX}held:{worker}"))
 
     def request_hand_back(self, worker: str) -> list[str]:
         """Ask the jobs that a stopping worker holds to hand themselves back."""
@@ -274,15 +242,14 @@ class JobStore:
 
     # What the reconciler does -------------------------------------------------------------------------------------
 
-    def expired(self, limit: int = 1000) -> list[tuple[str, int]]:
-        """Running jobs whose lease has run out, oldest first, each with its attempt."""
-        ids = self.redis.zrangebyscore(f"{PREFIX}leases", "-inf", self.now_ms(), start=0, num=limit)
-        attempts = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "attempt") for job_id in ids])
-        return [(job_id, int(attempt)) for job_id, attempt in zip(ids, attempts, strict=True) if attempt]
+    def expired(self, longest_s: float = 60.0, limit: int = 1000) -> list[tuple[str, int]]:
+        """Running jobs whose lease has run out, oldest first, each with its attempt; no lease lasts `longest_s`."""
+        answer = self._run("expired", int(longest_s * 1000), limit)
+        return [(job_id, int(attempt)) for job_id, attempt in zip(answer[::2], answer[1::2], strict=True)]
 
     def push_due(self, limit: int = 1000) -> int:
         """Push the messages of retried jobs whose time has come."""
-        return int(self._run("push_due", limit))
+        return int(self._run("push_due", RETRY_LONGEST_MS, limit))
 
     def republish(self, queue: str, patience_s: float = 10.0, limit: int = 1000) -> list[str]:
         """Push again the messages that left their list unclaimed."""
