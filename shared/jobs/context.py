@@ -160,10 +160,6 @@ class JobContext(ABC):
     def restored(self) -> Restored | None:
         """The last checkpoint of an earlier attempt, or None at the first start."""
 
-    def discard(self, name: str) -> None:
-        """Forget a journal: it becomes no artifact, and later checkpoints are without it."""
-        self._journals.pop(name).handle.close()
-
     @abstractmethod
     def input(self, ref: Ref) -> Path:
         """The file behind a reference, fetched and checked. Raises InvalidInput when it can't be had."""

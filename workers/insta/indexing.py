@@ -21,8 +21,7 @@ from workers.insta.index import Index, open_index
 from workers.insta.library import Dropped, Library, merge, refine_library, text_hash
 
 SHARD = 512
-ENCODED = "encoded.f16"  # the journal of vectors; no artifact
-KINDS_OF_TEXT = "instructions and examples"
+ENCODED = ".encoded"  # the journal of vectors; no artifact
 
 
 class Known(NamedTuple):

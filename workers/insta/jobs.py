@@ -4,7 +4,7 @@ from shared.jobs.catalog.insta import IndexParams, IndexResult
 from shared.jobs.context import JobContext
 from workers.insta.assembling import members_of
 from workers.insta.index_file import write_tar
-from workers.insta.indexing import ENCODED, Indexing
+from workers.insta.indexing import Indexing
 
 
 def index(params: IndexParams, ctx: JobContext) -> IndexResult:
@@ -24,7 +24,6 @@ def index(params: IndexParams, ctx: JobContext) -> IndexResult:
             members["samples.npy"] = embedded.samples
         with ctx.artifact("index.tar") as out:
             write_tar(out, members)
-    ctx.discard(ENCODED)
     manifest = members["manifest.json"]
     assert isinstance(manifest, dict)
     return IndexResult(

@@ -26,7 +26,7 @@ SPARE = 22  # rows scanned beyond k: 102 groups of real tasks share one definiti
 
 
 class Nearest(NamedTuple):
-    """Rows of the library by falling cosine; equal ones in row order."""
+    """Rows of the library by falling cosine."""
 
     rows: Ints
     cosines: Floats
@@ -41,13 +41,15 @@ class Searcher:
         self._faiss = _FaissScan(vectors) if (installed if use_faiss is None else use_faiss) else None
         self._kept: dict[type, NDArray[Any]] = {}
 
-    def nearest(self, query: NDArray[Any], k: int, allowed: NDArray[np.bool_] | None = None) -> Nearest:
-        """The k nearest of the allowed (N,) rows to a unit vector (d,)."""
+    def nearest(
+        self, query: NDArray[Any], k: int, allowed: NDArray[np.bool_] | None = None, tie_rank: Ints | None = None
+    ) -> Nearest:
+        """The k nearest of the allowed (N,) rows to a unit vector (d,); equal ones by `tie_rank` (N,), else by row."""
         available = len(self.vectors) if allowed is None else int(allowed.sum())
         k, scanned = min(k, available), min(available, k + SPARE)
         while True:
             rows, rough = self._scan(query, scanned, allowed)
-            found = self._exact(query, rows)
+            found = self._exact(query, rows, rows if tie_rank is None else tie_rank[rows])
             # what was not scanned is at most rough[-1], give or take rounding
             if scanned == available or rough[-1] < found.cosines[k - 1] - NEAR_TIE:
                 return Nearest(found.rows[:k], found.cosines[:k])
@@ -64,9 +66,9 @@ class Searcher:
         chosen = np.asarray(self.vectors[rows], np.float64)
         return np.round((chosen * np.asarray(query, np.float64)).sum(axis=1), DECIMALS)
 
-    def _exact(self, query: NDArray[Any], rows: Ints) -> Nearest:
+    def _exact(self, query: NDArray[Any], rows: Ints, ranks: Ints) -> Nearest:
         cosines = self.exact(query, rows)
-        order = np.lexsort((rows, -cosines))
+        order = np.lexsort((ranks, -cosines))
         return Nearest(rows[order], cosines[order])
 
     def _scan(self, query: NDArray[Any], k: int, allowed: NDArray[np.bool_] | None) -> tuple[Ints, Floats]:
