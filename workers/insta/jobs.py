@@ -1,10 +1,18 @@
 """The entry functions of INSTA's kinds: load inputs, run the method, write artifacts."""
 
-from shared.jobs.catalog.insta import IndexParams, IndexResult
+from shared.jobs.catalog.insta import IndexParams, IndexResult, QueryParams, QueryResult
 from shared.jobs.context import JobContext
+from workers.insta.answers import result_of, write_answer
 from workers.insta.assembling import members_of
+from workers.insta.encoders import encoder_of
+from workers.insta.figures import query_figures
+from workers.insta.index import open_index
 from workers.insta.index_file import write_tar
 from workers.insta.indexing import Indexing
+from workers.insta.many import answer_many
+from workers.insta.retrieval import retriever_of, stored_vectors
+from workers.insta.selection import select, target_warnings
+from workers.insta.targets import inline_target
 
 
 def index(params: IndexParams, ctx: JobContext) -> IndexResult:
@@ -33,3 +41,24 @@ def index(params: IndexParams, ctx: JobContext) -> IndexResult:
         categories=len({task.category for task in library.tasks} - {None}), dimensions=encoder.dimensions,
         encoder=encoder.digest, backend=encoder.backend, version=manifest["version"],
     )  # fmt: skip
+
+
+def query(params: QueryParams, ctx: JobContext) -> QueryResult:
+    """Rank the library's tasks for a target, or for many."""
+    opened = open_index(params.index, ctx)
+    retriever, encoder = retriever_of(opened), encoder_of(opened.manifest, ctx)
+    if params.queries is not None:
+        return answer_many(retriever, encoder, params, ctx)
+    target = inline_target(params, opened)
+    if target.number is not None and params.method != "data_sample":
+        vectors = stored_vectors(opened, target.number)
+    else:
+        vectors = retriever.vectors([target], encoder, params.method == "data_sample")[0]
+    selection = select(retriever, target, vectors, params)
+    selection.warnings[:0] = target_warnings(target, encoder)
+    write_answer(ctx, selection, params, opened)
+    if params.figures:
+        for name, figure in query_figures(opened, target, selection).items():
+            ctx.write_json(name, figure)
+    ctx.progress(1, 1, "queries")
+    return result_of(selection, opened)
