@@ -1,11 +1,12 @@
 """The entry functions of INSTA's kinds: load inputs, run the method, write artifacts."""
 
-from shared.jobs.catalog.insta import IndexParams, IndexResult, QueryParams, QueryResult
+from shared.jobs.catalog.insta import EvaluateParams, EvaluateResult, IndexParams, IndexResult, QueryParams, QueryResult
 from shared.jobs.context import JobContext
 from workers.insta.answers import result_of, write_answer
 from workers.insta.assembling import members_of
 from workers.insta.encoders import encoder_of
-from workers.insta.figures import query_figures
+from workers.insta.evaluation import Evaluation
+from workers.insta.figures import precision_curves, query_figures
 from workers.insta.index import open_index
 from workers.insta.index_file import write_tar
 from workers.insta.indexing import Indexing
@@ -62,3 +63,10 @@ def query(params: QueryParams, ctx: JobContext) -> QueryResult:
             ctx.write_json(name, figure)
     ctx.progress(1, 1, "queries")
     return result_of(selection, opened)
+
+
+def evaluate(params: EvaluateParams, ctx: JobContext) -> EvaluateResult:
+    """Measure rankings against known relations."""
+    result = Evaluation(params, open_index(params.index, ctx), ctx).run()
+    ctx.write_json("precision.plotly.json", precision_curves(result.figures, params.ks))
+    return result
