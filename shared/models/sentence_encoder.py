@@ -90,12 +90,13 @@ class SentenceEncoder:
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i].ids), i))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield rows, self.forward(*self._pad([texts[i].ids for i in rows]))
+            yield rows, self.forward(*self.pad([texts[i].ids for i in rows]))
 
     def _encodings(self, texts: Sequence[str]) -> list[Any]:
         return list(self.tokenizer.encode_batch(list(texts))) if texts else []
 
-    def _pad(self, rows: list[list[int]]) -> tuple[Tokens, Tokens]:
+    def pad(self, rows: list[list[int]]) -> tuple[Tokens, Tokens]:
+        """(ids, attention mask), both (rows, longest)."""
         longest = max(len(row) for row in rows)
         ids = np.full((len(rows), longest), self.folder.pad_id, np.int64)
         mask = np.zeros((len(rows), longest), np.int64)

@@ -3,14 +3,15 @@
 import tarfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from shared.models.sentence_encoder import Backend, BackendMissing, SentenceEncoder, can_run
+from workers.insta.index import Index
 from workers.insta.unpacking import unpack_folder
 
+OWN = "encoder.tar"  # in an index's folder: an encoder trained for it
 RESIDENT = 2  # encoders per process
 
 
@@ -21,11 +22,15 @@ def open_encoder(ref: Ref, backend: str, max_tokens: int, ctx: JobContext) -> Se
     return load(folder, backend, max_tokens, ctx.cache_dir / "encoders", str(ref))
 
 
-def encoder_of(manifest: dict[str, Any], ctx: JobContext) -> SentenceEncoder:
+def encoder_of(index: Index, ctx: JobContext) -> SentenceEncoder:
     """The encoder that an index was made with, for its queries. Raises InvalidInput when this worker has another one."""
-    said = manifest["encoder"]
+    said = index.manifest["encoder"]
     backend = said["backend"] if can_run(said["backend"]) else "best"
-    encoder = open_encoder(Ref(said["ref"]), backend, said["max_tokens"], ctx)
+    if (index.folder / OWN).exists():
+        folder = unpack_folder(index.folder / OWN, said["digest"], ctx.cache_dir / "encoders", index.name)
+        encoder = load(folder, backend, said["max_tokens"], ctx.cache_dir / "encoders", index.name)
+    else:
+        encoder = open_encoder(Ref(said["ref"]), backend, said["max_tokens"], ctx)
     if encoder.digest != said["digest"]:
         raise InvalidInput(
             f"mixed encoders: the index was made with {said['ref']} of digest {said['digest'][:12]}, this worker's has "

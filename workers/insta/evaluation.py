@@ -79,7 +79,7 @@ class Evaluation:
             return targets, [stored_vectors(self.index, number) for number in numbers]
         path = self.ctx.input(Ref(self.params.queries))
         targets = read_targets(path, self.params.queries, self.index)
-        encoder = encoder_of(self.index.manifest, self.ctx)
+        encoder = encoder_of(self.index, self.ctx)
         return targets, self.retriever.vectors(targets, encoder, "data_sample" in self.params.methods)
 
     # One query --------------------------------------------------------------------------------------------------------

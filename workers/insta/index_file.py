@@ -14,6 +14,7 @@
     map.npy         (T, 2) float32, tasks on the first two principal axes; axes.npy (2, d)
     head.npy        (d, d) float32, an alignment; with it the index answers by x W / ‖x W‖
     samples.npy     (T, d) float16, examples; zeros where a task has none
+    encoder.tar     the encoder itself, where it was trained for this index
 
 A tar is unpacked once per digest into the worker's cache; opening it again costs nothing that grows with the library.
 """
@@ -39,7 +40,7 @@ NEEDED = (
     MANIFEST, "vectors.npy", "offsets.npy", "hashes.npy", "tasks.jsonl", "lines.npy", "order.npy", "columns.npy",
     "columns.json", "terms.json", "moments.npy", "map.npy", "axes.npy",
 )  # fmt: skip
-OPTIONAL = ("head.npy", "samples.npy")
+OPTIONAL = ("head.npy", "samples.npy", "encoder.tar")
 MEMBERS = (*NEEDED, *OPTIONAL)
 REMEDY = "give the index.tar of an insta.index or insta.align job"
 

@@ -1,12 +1,21 @@
 """The entry functions of INSTA's kinds: load inputs, run the method, write artifacts."""
 
-from shared.jobs.catalog.insta import EvaluateParams, EvaluateResult, IndexParams, IndexResult, QueryParams, QueryResult
+from shared.jobs.catalog.insta import (
+    AlignParams,
+    AlignResult,
+    EvaluateParams,
+    EvaluateResult,
+    IndexParams,
+    IndexResult,
+    QueryParams,
+    QueryResult,
+)
 from shared.jobs.context import JobContext
 from workers.insta.answers import result_of, write_answer
 from workers.insta.assembling import members_of
 from workers.insta.encoders import encoder_of
 from workers.insta.evaluation import Evaluation
-from workers.insta.figures import precision_curves, query_figures
+from workers.insta.figures import alignment_curves, precision_curves, query_figures
 from workers.insta.index import open_index
 from workers.insta.index_file import write_tar
 from workers.insta.indexing import Indexing
@@ -47,7 +56,7 @@ def index(params: IndexParams, ctx: JobContext) -> IndexResult:
 def query(params: QueryParams, ctx: JobContext) -> QueryResult:
     """Rank the library's tasks for a target, or for many."""
     opened = open_index(params.index, ctx)
-    retriever, encoder = retriever_of(opened), encoder_of(opened.manifest, ctx)
+    retriever, encoder = retriever_of(opened), encoder_of(opened, ctx)
     if params.queries is not None:
         return answer_many(retriever, encoder, params, ctx)
     target = inline_target(params, opened)
@@ -70,3 +79,18 @@ def evaluate(params: EvaluateParams, ctx: JobContext) -> EvaluateResult:
     result = Evaluation(params, open_index(params.index, ctx), ctx).run()
     ctx.write_json("precision.plotly.json", precision_curves(result.figures, params.ks))
     return result
+
+
+def align(params: AlignParams, ctx: JobContext) -> AlignResult:
+    """Align an index to its library's style."""
+    from workers.insta.aligned_index import result_of as aligned_result  # torch: not for the cpu pool's kinds
+    from workers.insta.aligned_index import write_aligned
+    from workers.insta.alignment import Alignment
+
+    alignment = Alignment(params, open_index(params.index, ctx), ctx)
+    with ctx.timed("train"):
+        model = alignment.run()
+    version = write_aligned(alignment, model, ctx)
+    progress = alignment.progress
+    ctx.write_json("alignment.plotly.json", alignment_curves(progress.losses, progress.seen, progress.unseen))
+    return aligned_result(alignment, params, version)

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 from shared.jobs.errors import InvalidInput
+from shared.models.folder import read_folder
 
 
 def unpack_folder(path: Path, digest: str, cache: Path, name: str) -> Path:
@@ -28,3 +29,10 @@ def unpack_folder(path: Path, digest: str, cache: Path, name: str) -> Path:
             shutil.rmtree(fresh, ignore_errors=True)
     roots = sorted(folder.rglob("modules.json")) or sorted(folder.rglob("config.json"))
     return min(roots, key=lambda file: len(file.parts)).parent if roots else folder
+
+
+def digest_of_packed(packed: bytes, work_dir: Path) -> str:
+    """The digest that an encoder has once it is unpacked."""
+    path = work_dir / "packed-encoder.tar"
+    path.write_bytes(packed)
+    return read_folder(unpack_folder(path, "packed-encoder", work_dir, "encoder.tar")).digest

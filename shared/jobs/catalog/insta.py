@@ -40,8 +40,8 @@ class IndexParams(Params):
     library: Annotated[Ref, Schemes("file", "job", "builtin")] | None = Field(
         None, description="JSONL (.gz), CSV, or promptsource / natural-instructions folders as .tar or .zip."
     )
-    encoder: Annotated[Ref, Schemes("builtin", "file", "hub")] = Field(
-        Ref("builtin:minilm"), description="A Sentence-Transformers folder; file: one packed as .tar."
+    encoder: Annotated[Ref, Schemes("builtin", "file", "hub", "job")] = Field(
+        Ref("builtin:minilm"), description="A Sentence-Transformers folder; file:, job: one packed as .tar."
     )
     backend: Backend = Field("best", description="What computes the vectors; best: the fastest that is installed.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer instructions are cut; at most the model's own.")
@@ -77,7 +77,7 @@ class IndexResult(Result):
     encoded: int = Field(description="Different texts that were encoded.")
     reused: int = Field(description="Instructions whose vector was copied from base_index.")
     duplicates: int = Field(description="Instructions that share their text with another one: encoded once.")
-    truncated: int = Field(description="Instructions longer than max_tokens.")
+    truncated: int = Field(description="Encoded texts longer than max_tokens; their ends were cut.")
     empty_instructions: int = Field(description="Templates of which refinement left nothing; dropped.")
     tasks_left_out: int = Field(description="Tasks left with no instruction; the log names them.")
     categories: int = Field(description="Different categories.")
