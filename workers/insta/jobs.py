@@ -3,6 +3,8 @@
 from shared.jobs.catalog.insta import (
     AlignParams,
     AlignResult,
+    DownstreamParams,
+    DownstreamResult,
     EvaluateParams,
     EvaluateResult,
     IndexParams,
@@ -15,7 +17,7 @@ from workers.insta.answers import result_of, write_answer
 from workers.insta.assembling import members_of
 from workers.insta.encoders import encoder_of
 from workers.insta.evaluation import Evaluation
-from workers.insta.figures import alignment_curves, precision_curves, query_figures
+from workers.insta.figures import accuracy_bars, alignment_curves, precision_curves, query_figures
 from workers.insta.index import open_index
 from workers.insta.index_file import write_tar
 from workers.insta.indexing import Indexing
@@ -94,3 +96,17 @@ def align(params: AlignParams, ctx: JobContext) -> AlignResult:
     progress = alignment.progress
     ctx.write_json("alignment.plotly.json", alignment_curves(progress.losses, progress.seen, progress.unseen))
     return aligned_result(alignment, params, version)
+
+
+def downstream(params: DownstreamParams, ctx: JobContext) -> DownstreamResult:
+    """Tune small models on the selected tasks, and on baselines' selections."""
+    from workers.insta.downstream import Downstream  # torch
+
+    study = Downstream(params, open_index(params.index, ctx), ctx)
+    with ctx.timed("train"):
+        result = study.run()
+    accuracies: dict[str, list[float]] = {}
+    for line in study.scores():
+        accuracies.setdefault(line["method"], []).append(line["accuracy"])
+    ctx.write_json("accuracy.plotly.json", accuracy_bars(accuracies))
+    return result

@@ -364,12 +364,12 @@ class DownstreamParams(Params):
     k: int = Field(5, ge=1, le=1_000, description="Tasks selected for a target.")
     seeds: int = Field(3, ge=2, le=20, description="Independent repetitions: seed, seed + 1, …")
     steps: int = Field(400, ge=1, le=100_000, description="Tuning steps of every arm, whatever it selected.")
-    batch: int = Field(32, ge=1, le=1024, description="Examples per step.")
+    batch: int = Field(16, ge=1, le=1024, description="Examples per step.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Of AdamW.")
     adapt_examples: int = Field(64, ge=1, le=100_000, description="Examples of the target that adaptation sees.")
-    adapt_steps: int = Field(60, ge=0, le=100_000, description="Steps of adaptation to the target.")
+    adapt_steps: int = Field(40, ge=0, le=100_000, description="Steps of adaptation to the target.")
     eval_examples: int = Field(128, ge=1, le=100_000, description="Other examples of the target that score.")
-    width: int = Field(160, ge=16, le=1024, multiple_of=8, description="Of the model.")
+    width: int = Field(136, ge=16, le=1024, multiple_of=8, description="Of the model.")
     layers: int = Field(3, ge=1, le=24, description="Of encoder and decoder each.")
     seed: Seed = 42
 
