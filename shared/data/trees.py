@@ -2,6 +2,7 @@
 
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ WANTED = (".yaml", ".json")
 
 def is_packed(path: Path) -> bool:
     """Whether a file is an archive, by its content."""
-    return zipfile.is_zipfile(path) or (not _is_text(path) and tarfile.is_tarfile(path))
+    return zipfile.is_zipfile(path) or (not _is_text(path) and _is_tar(path))
 
 
 def files_of(path: Path, name: str) -> Iterator[tuple[str, bytes]]:
@@ -41,6 +42,13 @@ def _tarred(path: Path) -> Iterator[tuple[str, bytes]]:
             handle = archive.extractfile(member)
             if handle is not None:
                 yield member.name, handle.read()
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (EOFError, OSError, zlib.error):  # a gzip cut off in its head
+        return False
 
 
 def _is_text(path: Path) -> bool:

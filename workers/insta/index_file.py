@@ -117,7 +117,7 @@ def unpack(path: Path, digest: str, cache: Path, name: str, finish: Callable[[Pa
 
 def _extract(path: Path, folder: Path, name: str) -> None:
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:
             for member in _known(tar):
                 with (folder / member.name).open("wb") as out:
                     handle = tar.extractfile(member)

@@ -5,6 +5,7 @@ scanned, and equal vectors tie. `Searcher.nearest` is the entry point.
 """
 
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -97,7 +98,9 @@ class _FaissScan:
     """FAISS over the mapped vectors themselves: its float16 codes are our rows, byte for byte."""
 
     def __init__(self, vectors: NDArray[np.float16]) -> None:
-        import faiss
+        with warnings.catch_warnings():  # SWIG's types have no __module__
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import faiss
 
         self._vectors = vectors  # the view below borrows its memory
         self._index = faiss.IndexScalarQuantizer(
