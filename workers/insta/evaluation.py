@@ -32,7 +32,7 @@ class Relations(NamedTuple):
     """What makes a task relevant: a column's equal value, or ids by query."""
 
     column: str | None
-    listed: dict[str, set[str]]
+    listed: dict[str, set[int]]  # task numbers
 
 
 class _Measured(NamedTuple):
@@ -112,9 +112,8 @@ class Evaluation:
 
     def _relevant(self, target: Target) -> Bools:
         if self.relations.column is None:
-            wanted = self.relations.listed.get(target.id, set())
             named = np.zeros(self.index.size, np.bool_)
-            named[[self.index.number_of(task_id, "relevance task_ids") for task_id in sorted(wanted)]] = True
+            named[sorted(self.relations.listed.get(target.id, set()))] = True
             return named
         value = target.category if self.relations.column == "category" else target.dataset
         return self._same(self.relations.column, value)
@@ -176,17 +175,18 @@ class Evaluation:
 
 
 def read_relations(params: EvaluateParams, index: Index, ctx: JobContext) -> Relations:
-    """Raises InvalidInput: a file's line without query_id and task_ids; a column that no task fills."""
+    """Raises InvalidInput: a line without query_id and task_ids, an unknown task, a column that no task fills."""
     if params.relevance in ("category", "dataset"):
         if not index.column_values[params.relevance]:
             raise InvalidInput(f"no task of {index.name} has a {params.relevance}; give relevance as a file")
         return Relations(params.relevance, {})
-    listed: dict[str, set[str]] = {}
+    listed: dict[str, set[int]] = {}
     for where, record in json_lines(ctx.input(Ref(params.relevance)), params.relevance):
         ids = record.get("task_ids")
         if not isinstance(record.get("query_id"), str) or not isinstance(ids, list):
             raise InvalidInput(f'{where}: give {{"query_id": text, "task_ids": [ids]}}')
-        listed.setdefault(record["query_id"], set()).update(str(task_id) for task_id in ids)
+        numbers = {index.number_of(str(task_id), f"{where}: task id") for task_id in ids}
+        listed.setdefault(record["query_id"], set()).update(numbers)
     return Relations(None, listed)
 
 

@@ -167,9 +167,9 @@ class Retriever:
         return Scored(scoring.by_score(scores, self.index.id_rank, candidates), spread)
 
     def _by_sample(self, target: Target, vectors: Vectors, candidates: Ints) -> Scored:
+        has_sample = self.has_sample
         if vectors.example is None:
             raise InvalidInput(f"{target.where}: {target.id} has no example, which method data_sample compares; give one")
-        has_sample = self.has_sample
         scores = self.sampled.similarities(vectors.example[None])[0]
         spread = Spread(float(scores[has_sample].mean()), float(scores[has_sample].std()))
         return Scored(scoring.by_score(scores, self.index.id_rank, candidates[has_sample[candidates]]), spread)
