@@ -123,7 +123,7 @@ def json_lines(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
             except json.JSONDecodeError as error:
                 raise InvalidInput(f"{where} is no JSON: {error.msg} at column {error.colno}") from None
             if not isinstance(record, dict):
-                raise InvalidInput(f"{where} is no JSON object: give {{\"id\": …, \"instructions\": […]}}")
+                raise InvalidInput(f'{where} is no JSON object: give {{"id": …, "instructions": […]}}')
             yield where, record
 
 
@@ -224,14 +224,14 @@ def _instance(value: Any, where: str, key: str) -> Instance | None:
         return None
     if isinstance(value, dict) and isinstance(value.get("input"), str) and isinstance(value.get("output"), str):
         return Instance(value["input"], value["output"])
-    raise InvalidInput(f"{where}: {key} must be {{\"input\": text, \"output\": text}}")
+    raise InvalidInput(f'{where}: {key} must be {{"input": text, "output": text}}')
 
 
 def _instances(value: Any, where: str) -> tuple[Instance, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise InvalidInput(f"{where}: instances must be a list of {{\"input\": text, \"output\": text}}")
+        raise InvalidInput(f'{where}: instances must be a list of {{"input": text, "output": text}}')
     found = [_instance(entry, where, f"instance {number}") for number, entry in enumerate(value, start=1)]
     return tuple(instance for instance in found if instance is not None)
 

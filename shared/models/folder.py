@@ -54,7 +54,9 @@ def read_folder(path: Path) -> EncoderFolder:
     """Raises ValueError that says what the folder lacks."""
     for needed in ("config.json", "tokenizer.json"):
         if not (path / needed).is_file():
-            raise ValueError(f"{path.name} is no sentence encoder: it has no {needed}; give a Sentence-Transformers folder")
+            raise ValueError(
+                f"{path.name} is no sentence encoder: it has no {needed}; give a Sentence-Transformers folder"
+            )
     config = _json(path / "config.json")
     pooling, dense = _modules(path)
     dimensions = _json(dense[-1] / "config.json")["out_features"] if dense else config["hidden_size"]

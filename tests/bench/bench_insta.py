@@ -222,7 +222,13 @@ def _interleaved(contenders: dict[str, Callable[[], float]], rounds: int) -> dic
 
 
 def _row(
-    what: str, ours: list[float], peer: list[float], peer_name: str, unit: str, goal: float | None, smaller: bool = False
+    what: str,
+    ours: list[float],
+    peer: list[float],
+    peer_name: str,
+    unit: str,
+    goal: float | None,
+    smaller: bool = False,
 ) -> dict[str, Any]:
     mine, theirs = statistics.median(ours), statistics.median(peer)
     spread = f"ours {min(ours):,.2f}–{max(ours):,.2f}, peer {min(peer):,.2f}–{max(peer):,.2f}"

@@ -101,7 +101,9 @@ class Alignment:
     def _category_recipe(self, tasks: Ints) -> Recipe:
         draws = self.params.batch or CATEGORY_DRAWS[self.params.train]
         settings = CategorySettings(self.params.steps, draws, self.params.tau, self.params.seed)
-        recipe = CategoryRecipe.of([self._rows(task) for task in tasks], self.relations.groups[tasks].tolist(), settings)
+        recipe = CategoryRecipe.of(
+            [self._rows(task) for task in tasks], self.relations.groups[tasks].tolist(), settings
+        )
         if len(recipe.tasks) < 2:
             raise InvalidInput(
                 f"recipe category needs two seen categories with two tasks or more, {self.index.name} leaves "
@@ -232,5 +234,3 @@ def _bytes(state: Any) -> bytes:
 
 def _load(module: torch.nn.Module, path: Path) -> None:
     module.load_state_dict(torch.load(path, weights_only=True))
-
-

@@ -14,7 +14,18 @@ from workers.insta.selection import Selection
 RESULT_BYTES = 56 * 1024
 SHOWN_TEXT = 160  # characters of an instruction in the result; the artifact has all
 SHOWN_CATEGORIES = 50
-CSV_FIELDS = ("rank", "task_id", "score", "z", "category", "dataset", "cosine", "shared_terms", "duplicate_of", "same_dataset")
+CSV_FIELDS = (
+    "rank",
+    "task_id",
+    "score",
+    "z",
+    "category",
+    "dataset",
+    "cosine",
+    "shared_terms",
+    "duplicate_of",
+    "same_dataset",
+)
 NATURAL_INSTRUCTIONS = "niv2"
 
 

@@ -45,7 +45,9 @@ class Downstream:
         self.targets = self._targets()
         self.pool = [task_id for task_id in self.tasks if task_id not in self.targets]
         if params.k > len(self.pool):
-            raise InvalidInput(f"k {params.k} is above the {len(self.pool)} tasks that are no targets; give at most that")
+            raise InvalidInput(
+                f"k {params.k} is above the {len(self.pool)} tasks that are no targets; give at most that"
+            )
         self.vocabulary = Vocabulary(self.tasks.values())
         self.runs = self._runs()
 
@@ -92,7 +94,9 @@ class Downstream:
                 if method == "all":
                     runs.append(Run(method, seed, tuple(self.targets), tuple(self.pool)))
                 else:
-                    runs += [Run(method, seed, (target,), self._selected(method, target, seed)) for target in self.targets]
+                    runs += [
+                        Run(method, seed, (target,), self._selected(method, target, seed)) for target in self.targets
+                    ]
         return runs
 
     def _selected(self, method: Ranker, target: str, seed: int) -> tuple[str, ...]:
@@ -186,7 +190,9 @@ def t_interval(differences: Sequence[float]) -> tuple[float | None, float | None
     if len(differences) < 2:
         return None, None
     mean = float(np.mean(differences))
-    half = float(stats.t.ppf(0.975, len(differences) - 1)) * float(np.std(differences, ddof=1)) / len(differences) ** 0.5
+    half = (
+        float(stats.t.ppf(0.975, len(differences) - 1)) * float(np.std(differences, ddof=1)) / len(differences) ** 0.5
+    )
     return mean - half, mean + half
 
 

@@ -21,7 +21,9 @@ def candidates(index: Index, filters: Filters, target: Target | None) -> Ints:
     if target is not None:
         passed &= _not_the_target(index, filters, target)
     if not passed.any():
-        raise InvalidInput(f"filters leave no task of {index.name}: {_said(filters)}; loosen them{_values(index, filters)}")
+        raise InvalidInput(
+            f"filters leave no task of {index.name}: {_said(filters)}; loosen them{_values(index, filters)}"
+        )
     return np.flatnonzero(passed)
 
 

@@ -153,9 +153,7 @@ class Indexing:
         shape = (rows, self.encoder.dimensions)
         return np.memmap(journal.path, np.float16, "r", shape=shape) if rows else np.zeros(shape, np.float16)
 
-    def _assembled(
-        self, texts: list[str], encoded: NDArray[np.float16], place: dict[str, int]
-    ) -> NDArray[np.float16]:
+    def _assembled(self, texts: list[str], encoded: NDArray[np.float16], place: dict[str, int]) -> NDArray[np.float16]:
         """One row per text: new ones from the journal, others from the base."""
         vectors = np.lib.format.open_memmap(
             self.ctx.work_dir / "vectors.npy", "w+", np.float16, (len(texts), self.encoder.dimensions)

@@ -115,7 +115,9 @@ def merge(base: Sequence[StoredTask], changed: Library, remove: Sequence[str]) -
     """The base's tasks without the removed ones, changed ones in their place, new ones behind. Raises InvalidInput."""
     unknown = sorted(set(remove) - {task.id for task in base})
     if unknown:
-        raise InvalidInput(f"remove names tasks that base_index does not hold: {', '.join(unknown[:5])}; leave them out")
+        raise InvalidInput(
+            f"remove names tasks that base_index does not hold: {', '.join(unknown[:5])}; leave them out"
+        )
     both = sorted(set(remove) & {task.id for task in changed.tasks})
     if both:
         raise InvalidInput(f"{', '.join(both[:5])} is in library and in remove; name it in one of them")

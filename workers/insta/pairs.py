@@ -38,7 +38,9 @@ def training_pairs(
 ) -> Pairs:
     """Positives and one negative per row; `groups` (N,) is each row's data set, `vectors` (N, d) unaligned."""
     rows = np.arange(len(groups))
-    positives = [pair for group in np.unique(groups) for pair in _positives(rows[np.equal(groups, group)], rng, fraction)]
+    positives = [
+        pair for group in np.unique(groups) for pair in _positives(rows[np.equal(groups, group)], rng, fraction)
+    ]
     negatives, forced = _negatives(np.asarray(groups), vectors, rng, rule)
     return _joined(positives, negatives, forced)
 
@@ -46,9 +48,13 @@ def training_pairs(
 def dev_pairs(groups: Sequence[int], rng: np.random.Generator) -> Pairs:
     """All pairs within a data set, and one random pair across for each row."""
     codes = np.asarray(groups)
-    positives = [pair for group in np.unique(codes) for pair in combinations(np.flatnonzero(codes == group).tolist(), 2)]
+    positives = [
+        pair for group in np.unique(codes) for pair in combinations(np.flatnonzero(codes == group).tolist(), 2)
+    ]
     negatives = [
-        (row, int(rng.choice(others))) for row in range(len(codes)) if len(others := np.flatnonzero(codes != codes[row]))
+        (row, int(rng.choice(others)))
+        for row in range(len(codes))
+        if len(others := np.flatnonzero(codes != codes[row]))
     ]
     return _joined(positives, negatives, 0)
 

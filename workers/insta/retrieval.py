@@ -122,7 +122,9 @@ class Retriever:
             for target in targets
         ]
 
-    def rank(self, target: Target, vectors: Vectors, rules: Rules, candidates: Ints, depth: int | None = None) -> Scored:
+    def rank(
+        self, target: Target, vectors: Vectors, rules: Rules, candidates: Ints, depth: int | None = None
+    ) -> Scored:
         """Candidates from the best on; at least `depth` of them where there are so many (None: all)."""
         match rules.method:
             case "random":
@@ -169,7 +171,9 @@ class Retriever:
     def _by_sample(self, target: Target, vectors: Vectors, candidates: Ints) -> Scored:
         has_sample = self.has_sample
         if vectors.example is None:
-            raise InvalidInput(f"{target.where}: {target.id} has no example, which method data_sample compares; give one")
+            raise InvalidInput(
+                f"{target.where}: {target.id} has no example, which method data_sample compares; give one"
+            )
         scores = self.sampled.similarities(vectors.example[None])[0]
         spread = Spread(float(scores[has_sample].mean()), float(scores[has_sample].std()))
         return Scored(scoring.by_score(scores, self.index.id_rank, candidates[has_sample[candidates]]), spread)

@@ -53,9 +53,7 @@ class Selection:
 
 def rules_of(params: Any) -> Rules:
     """How a job's tasks are ranked."""
-    return Rules(
-        params.method, params.aggregate, params.vote_depth, params.vote_weighted, params.seed, params.use_head
-    )
+    return Rules(params.method, params.aggregate, params.vote_depth, params.vote_weighted, params.seed, params.use_head)
 
 
 def select(retriever: Retriever, target: Target, vectors: Vectors, params: QueryParams) -> Selection:

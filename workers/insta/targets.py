@@ -31,7 +31,9 @@ def _target(task: InstructionTask, index: Index) -> Target:
     instructions = refined(task.templates, manifest["refine"], manifest["original_task_only"])
     if not instructions:
         raise InvalidInput(f"{task.where}: {task.id} has no instruction left after refinement; write one out")
-    return Target(task.id, tuple(instructions), task.dataset, task.category, task.example, index.find(task.id), task.where)
+    return Target(
+        task.id, tuple(instructions), task.dataset, task.category, task.example, index.find(task.id), task.where
+    )
 
 
 def in_batches(targets: Sequence[Target], most_rows: int) -> Iterator[list[Target]]:

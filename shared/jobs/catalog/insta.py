@@ -293,7 +293,10 @@ class EvaluateParams(Params):
         "category", description="What makes a task relevant; a file: JSONL {query_id, task_ids}."
     )
     methods: list[Ranker] = Field(
-        ["insta", "bm25", "random"], min_length=1, max_length=6, description="The first is what others are tested against."
+        ["insta", "bm25", "random"],
+        min_length=1,
+        max_length=6,
+        description="The first is what others are tested against.",
     )
     ks: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
         [1, 5, 10, 70], min_length=1, max_length=20, description="Cuts of precision, recall and nDCG."
@@ -330,8 +333,12 @@ class MethodFigures(Result):
     strict: bool = Field(description="Whether candidates of the query's own data set were removed first.")
     queries: int = Field(description="Queries that count.")
     skipped: int = Field(description="Queries without any relevant candidate.")
-    metrics: dict[str, Figure] = Field(description="By name: precision@k, recall@k, capped_recall@k, ndcg@k, mrr, map, …")
-    sign_test_p: float | None = Field(description="Two-sided sign test of nDCG@10 against the first method; null for it.")
+    metrics: dict[str, Figure] = Field(
+        description="By name: precision@k, recall@k, capped_recall@k, ndcg@k, mrr, map, …"
+    )
+    sign_test_p: float | None = Field(
+        description="Two-sided sign test of nDCG@10 against the first method; null for it."
+    )
     better: int | None = Field(description="Queries better than under the first method.")
     worse: int | None = Field(description="Queries worse.")
 
@@ -356,7 +363,10 @@ class DownstreamParams(Params):
     )
     index: IndexRef = Field(description="The index of the same library.")
     methods: list[Arm] = Field(
-        ["insta", "random", "all"], min_length=2, max_length=5, description="Arms; the first is compared with the others."
+        ["insta", "random", "all"],
+        min_length=2,
+        max_length=5,
+        description="Arms; the first is compared with the others.",
     )
     targets: list[Name] | None = Field(
         None, min_length=1, max_length=100, description="Tasks to be good at. Left out: one per category, drawn."

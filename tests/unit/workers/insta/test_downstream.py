@@ -114,7 +114,12 @@ def test_tasks_need_instances(study, write_lines, task, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_study_reports_an_interval_whatever_it_is(study):
-    targets = ["tenfold/sort_descending", "tenfold/count_vowels", "tenfold/remove_first_letter", "tenfold/largest_number"]
+    targets = [
+        "tenfold/sort_descending",
+        "tenfold/count_vowels",
+        "tenfold/remove_first_letter",
+        "tenfold/largest_number",
+    ]
     defaults = DownstreamParams.model_fields
     params = {name: defaults[name].default for name in SMALL if name != "targets"}
     result, _ = study(targets=targets, **params)

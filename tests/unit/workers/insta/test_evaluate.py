@@ -68,7 +68,9 @@ def test_strict_figures_leave_out_the_querys_own_data_set(make_index, task, meas
     ])[1]  # fmt: skip
     result, _ = measure(path, methods=["insta"], ks=[1])
     assert by_method(result)["insta"].metrics["precision@1"].micro == pytest.approx(2 / 3)  # of a1, a2, d
-    assert by_method(result, strict=True)["insta"].metrics["precision@1"].micro == 0  # a1 and a2 no longer find each other
+    assert (
+        by_method(result, strict=True)["insta"].metrics["precision@1"].micro == 0
+    )  # a1 and a2 no longer find each other
     assert by_method(result)["insta"].skipped == 1  # b
 
 

@@ -45,7 +45,9 @@ def landscape(task):
 def test_an_index_holds_what_it_says(make_index, landscape, encoder, tmp_path):
     result, path = make_index(tmp_path, landscape)
     with tarfile.open(path) as tar:
-        assert [member.name for member in tar] == [name for name in MEMBERS if name not in ("head.npy", "samples.npy", "encoder.tar")]
+        assert [member.name for member in tar] == [
+            name for name in MEMBERS if name not in ("head.npy", "samples.npy", "encoder.tar")
+        ]
     found = opened(path, tmp_path / "unpacked")
     texts = [text for each in landscape for text in each["instructions"]]
     assert (result.tasks, result.instructions, result.encoded, result.duplicates) == (8, 15, 15, 0)
@@ -226,7 +228,9 @@ def test_a_base_of_another_encoder_is_refused(make_index, landscape, tmp_path):
     _, base = make_index(tmp_path / "base", landscape)
     encoder = json.loads((opened(base, tmp_path / "u").folder / "manifest.json").read_text())["encoder"]
     other = repacked(base, tmp_path / "other.tar", encoder={**encoder, "digest": "0" * 64})
-    with pytest.raises(InvalidInput, match="mixed encoders: base_index was made with an encoder of digest 000000000000"):
+    with pytest.raises(
+        InvalidInput, match="mixed encoders: base_index was made with an encoder of digest 000000000000"
+    ):
         make_index(tmp_path / "next", landscape, {BASE: other}, base_index=BASE)
 
 

@@ -34,7 +34,10 @@ REAL = {  # run on promptsource 7dab96a: strip, names
 @pytest.fixture(scope="module")
 def promptsource(real_data):
     path = real_data / "p3_tasks.jsonl"
-    names = {record["id"]: [t["name"] for t in record["templates"]] for record in map(json.loads, path.read_text().splitlines())}
+    names = {
+        record["id"]: [t["name"] for t in record["templates"]]
+        for record in map(json.loads, path.read_text().splitlines())
+    }
     return {(task.id, name): template for task in read_tasks(path, "p3")
             for name, template in zip(names[task.id], task.templates, strict=True)}  # fmt: skip
 
