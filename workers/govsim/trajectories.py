@@ -75,7 +75,7 @@ class RunMetrics(NamedTuple):
     efficiency: Floats
     equality: Floats
     over_usage: Floats
-    over_usage_by_demand: Floats
+    over_usage_demanded: Floats
     over_usage_published: Floats
 
 
@@ -89,7 +89,7 @@ def measure(batch: Trajectories, conditions: Conditions) -> RunMetrics:
     gains = batch.granted[:, first:].sum(axis=1)
     best_share = metrics.sustainability_threshold(batch.before[:, 0], conditions.growth)
     efficiency = metrics.efficiency(gains, conditions.months - first, best_share)
-    over, over_by_demand, actions = count_actions(batch, conditions)
+    over, over_demanded, actions = count_actions(batch, conditions)
     # A month nobody played leaves no stock: only played months can end below C.
     after = np.where(batch.is_played, batch.after, np.iinfo(np.int64).max)
     return RunMetrics(
@@ -99,7 +99,7 @@ def measure(batch: Trajectories, conditions: Conditions) -> RunMetrics:
         efficiency=np.where(batch.played > first, efficiency, np.nan),
         equality=metrics.equality(gains),
         over_usage=metrics.over_usage(over, actions),
-        over_usage_by_demand=metrics.over_usage(over_by_demand, actions),
+        over_usage_demanded=metrics.over_usage(over_demanded, actions),
         over_usage_published=metrics.over_usage_published(over, actions, batch.utterances.sum(axis=1)),
     )
 
@@ -108,7 +108,7 @@ class Actions(NamedTuple):
     """Counts of harvest actions (runs,)."""
 
     over: Ints  # grant > thr
-    over_by_demand: Ints  # demand > thr
+    over_demanded: Ints  # demand > thr
     all: Ints
 
 

@@ -1,7 +1,8 @@
 """The kinds of GOVSIM, the governance of the commons simulation (arXiv 2404.16698).
 
 `govsim.simulate` runs many simulations of one condition; `govsim.analyse` reads run logs, ours or those of published
-societies, into the paper's metrics and figures. Defaults are the paper's and its code's.
+societies, into the paper's metrics and figures; `govsim.subskills` asks a model the paper's test questions;
+`govsim.train_clone` trains a small model on logged decisions. Defaults are the paper's and its code's.
 """
 
 from dataclasses import dataclass
@@ -26,10 +27,17 @@ PERSONAS = ("John", "Kate", "Jack", "Emma", "Luke")  # the paper's five
 MAX_CAPACITY = 10**6
 MAX_DEMAND = 10**9  # what an agent may ask for; demands above the stock occur in real logs
 MAX_AGENTS, MAX_MONTHS, MAX_RUNS = 100, 1_000, 100_000
+MAX_TALKING_RUNS = 10_000  # of societies with language models: 6.7 million calls over twelve months
 NEWCOMER_MONTHS = 15  # T of the newcomer experiment
 
 Scenario = Literal["fishery", "pasture", "pollution"]
-Experiment = Literal["default", "universalization", "no_communication", "newcomer"]
+Experiment = Literal[
+    "default", "universalization", "no_communication", "newcomer", "newcomer_universalization", "paraphrase"
+]
+ParserName = Literal["strict", "official"]
+ChatRef = Annotated[Ref, Schemes("endpoint", "hub", "file", "job", "builtin")]
+EncoderRef = Annotated[Ref, Schemes("builtin", "hub", "file", "job")]
+RETRIEVED = {"fishery": 10, "pasture": 10, "pollution": 14}  # memories an agent harvests with
 Units = Annotated[int, Field(ge=0, le=MAX_DEMAND)]
 
 
@@ -95,8 +103,22 @@ class Replay(Policy):
     )
 
 
+class Llm(Policy):
+    """Asks a language model, with the agent's memories; the agent talks, remembers and reflects."""
+
+    type: Literal["llm"] = Field(description="The policy.")
+    model: ChatRef = Field(
+        description="endpoint:<name>/<model> of the operator's endpoints, or a local model: hub:, job:, file:, builtin:."
+    )
+    parser: ParserName | None = Field(
+        None, description="How this agent's replies are read; null: as the job's `parser` says."
+    )
+
+
+ScriptedPolicy = Threshold | Fixed | Greedy | Random | TitForTat | Replay
 AnyPolicy = Annotated[
-    Threshold | Fixed | Greedy | Random | TitForTat | Replay, Field(discriminator="type", description=Policy.__doc__)
+    Threshold | Fixed | Greedy | Random | TitForTat | Replay | Llm,
+    Field(discriminator="type", description="How an agent names its demand w each month: a rule, or a language model."),
 ]
 
 
@@ -115,6 +137,10 @@ Policies = Annotated[
     BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
     OneOrEach(),
 ]
+
+
+TopK = Annotated[int, Field(ge=1, le=1_000)]
+Weight = Annotated[float, Field(ge=0, le=1_000)]
 
 
 class SimulateParams(Params):
@@ -159,6 +185,40 @@ class SimulateParams(Params):
         10, ge=2, le=1_000, description="Longest discussion of a month in utterances, the report included."
     )
     policies: Policies = Field([Threshold()], description="One policy for all agents, or a list with one per agent.")
+    framework_model: ChatRef | None = Field(
+        None,
+        description="Who summarises a discussion and reads its agreed limit. Left out: the first agent's with a model.",
+    )
+    rules_variant: Literal[1, 2, 3] | None = Field(
+        None, description="Paraphrase of the fishery's rules; experiment paraphrase only (left out there: 1)."
+    )
+    top_k_harvest: TopK = Field(10, description="Memories an agent harvests with. Left out: 10, in the pollution 14.")
+    top_k_utterance: TopK = Field(5, description="Memories per focal point that an agent speaks with.")
+    top_k_reflect: TopK = Field(10, description="Memories an agent reflects on.")
+    recency_weight: Weight = Field(0.5, description="Weight of recency in a memory's score.")
+    importance_weight: Weight = Field(3.0, description="Weight of importance in a memory's score.")
+    relevance_weight: Weight = Field(2.0, description="Weight of the cosine between memory and focal point.")
+    recency_decay: float = Field(0.99, gt=0, le=1, description="Recency of the i-th memory is this to the power i.")
+    recency_order: Literal["oldest_first", "newest_first"] = Field(
+        "oldest_first", description="Where i counts from: the oldest memory as in the official code, or the newest."
+    )
+    thought_days: int = Field(63, ge=1, le=36_500, description="Days until a thought or a chat is forgotten.")
+    memory_encoder: EncoderRef = Field(
+        Ref("builtin:minilm"), description="The sentence encoder that memories and focal points are compared with."
+    )
+    rate_chats: bool = Field(
+        True, description="Rate the importance of summaries too, as officially; they are never retrieved."
+    )
+    temperature: float = Field(0.0, ge=0, le=10, description="Sampling temperature; 0: greedy.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of the sampling.")
+    max_tokens: int = Field(8000, ge=1, le=10**6, description="Longest reply, tokens.")
+    max_tokens_rating: int = Field(1000, ge=1, le=10**6, description="Longest reply that rates a memory, tokens.")
+    parser: ParserName = Field(
+        "strict", description="How replies are read: carefully, or exactly as the official code does."
+    )
+    max_parse_failure_rate: float = Field(
+        0.2, ge=0, le=1, description="Share of unreadable replies above which a run is invalid and enters no mean."
+    )
     runs: int = Field(5, ge=1, le=MAX_RUNS, description="Independent simulations.")
     seed: Seed = 42
 
@@ -168,11 +228,17 @@ class SimulateParams(Params):
         """Defaults that depend on other fields, so that the stored Params say everything in full."""
         if not isinstance(given, dict):
             return given
-        params = {"experiment": _experiment_of(given), **given}
-        params.setdefault("universalization", params["experiment"] == "universalization")
+        params = {**given, "experiment": _experiment_of(given)}
+        params.setdefault("universalization", params["experiment"] in ("universalization", "newcomer_universalization"))
         params.setdefault("communication", params["experiment"] != "no_communication")
-        if params["experiment"] == "newcomer":
+        if params["experiment"] in NEWCOMERS:
             params.setdefault("months", NEWCOMER_MONTHS)
+        if params["experiment"] == "paraphrase":
+            params.setdefault("rules_variant", 1)
+        if isinstance(scenario := params.get("scenario", "fishery"), str) and scenario in RETRIEVED:
+            params.setdefault("top_k_harvest", RETRIEVED[scenario])
+        if (model := _first_model(params.get("policies"))) is not None:
+            params.setdefault("framework_model", model)
         if isinstance(capacity := params.get("capacity"), int) and 1 <= capacity <= MAX_CAPACITY:
             params.setdefault("start", capacity)
         if isinstance(agents := params.get("agents"), int) and 1 <= agents <= MAX_AGENTS:
@@ -182,8 +248,8 @@ class SimulateParams(Params):
     @field_validator("agents")
     @classmethod
     def _leave_somebody_for_the_newcomer_to_join(cls, agents: int, info: ValidationInfo) -> int:
-        if info.data.get("experiment") == "newcomer" and agents < 2:
-            raise ValueError("experiment newcomer needs at least 2 agents: the last one joins the others")
+        if (experiment := info.data.get("experiment")) in NEWCOMERS and agents < 2:
+            raise ValueError(f"experiment {experiment} needs at least 2 agents: the last one joins the others")
         return agents
 
     @field_validator("names")
@@ -238,11 +304,11 @@ class SimulateParams(Params):
     @classmethod
     def _join_before_the_end(cls, newcomer_month: int, info: ValidationInfo) -> int:
         months, experiment = info.data.get("months"), info.data.get("experiment")
-        if experiment == "newcomer" and months is not None and newcomer_month >= months:
+        if experiment in NEWCOMERS and months is not None and newcomer_month >= months:
             raise ValueError(
                 f"newcomer_month {newcomer_month} is after the last month; with {months} months give 1 to {months - 1}"
             )
-        if experiment not in (None, "newcomer") and newcomer_month != 3:
+        if experiment is not None and experiment not in NEWCOMERS and newcomer_month != 3:
             raise ValueError(
                 f"newcomer_month {newcomer_month} without a newcomer; leave it out or choose experiment newcomer"
             )
@@ -256,10 +322,54 @@ class SimulateParams(Params):
             raise ValueError(f"{len(policies)} policies for {agents} agents; give one for all or a list of {agents}")
         return policies
 
+    @field_validator("framework_model")
+    @classmethod
+    def _serve_agents_with_models(cls, model: Ref | None, info: ValidationInfo) -> Ref | None:
+        policies = info.data.get("policies")
+        if model is not None and policies is not None and not any(isinstance(policy, Llm) for policy in policies):
+            raise ValueError(
+                "framework_model without an agent that uses a model; leave it out or give an agent the policy llm"
+            )
+        return model
+
+    @field_validator("rules_variant")
+    @classmethod
+    def _paraphrase_the_fishery_only(cls, variant: int | None, info: ValidationInfo) -> int | None:
+        experiment, scenario = info.data.get("experiment"), info.data.get("scenario")
+        if variant is not None and experiment not in (None, "paraphrase"):
+            raise ValueError(
+                f"rules_variant {variant} contradicts experiment {experiment}; leave it out or choose paraphrase"
+            )
+        if experiment == "paraphrase" and variant is None:
+            raise ValueError("rules_variant null contradicts experiment paraphrase; give 1, 2 or 3, or leave it out")
+        if variant is not None and scenario not in (None, "fishery"):
+            raise ValueError("paraphrases of the rules exist for the fishery only; choose scenario fishery")
+        return variant
+
+    @model_validator(mode="after")
+    def _paraphrase_for_readers(self) -> Self:
+        if self.experiment == "paraphrase" and not self.talks:
+            raise ValueError("experiment paraphrase needs an agent that reads the rules; give one the policy llm")
+        return self
+
+    @model_validator(mode="after")
+    def _keep_talking_societies_countable(self) -> Self:
+        if self.talks and self.runs > MAX_TALKING_RUNS:
+            raise ValueError(
+                f"runs {self.runs} of societies with language models; give at most {MAX_TALKING_RUNS} a job and submit "
+                "more jobs with other seeds"
+            )
+        return self
+
     @property
     def joins_late(self) -> bool:
         """Whether the last agent is a newcomer."""
-        return self.experiment == "newcomer"
+        return self.experiment in NEWCOMERS
+
+    @property
+    def talks(self) -> bool:
+        """Whether some agent has a language model; without one nothing is asked and nothing remembered."""
+        return any(isinstance(policy, Llm) for policy in self.policies)
 
     @property
     def policy_of_each(self) -> list[AnyPolicy]:
@@ -267,18 +377,39 @@ class SimulateParams(Params):
         return self.policies * self.agents if len(self.policies) == 1 else self.policies
 
 
+NEWCOMERS = ("newcomer", "newcomer_universalization")
 FIXED_FLAGS: dict[str, dict[str, bool]] = {
     "default": {"universalization": False, "communication": True},
     "universalization": {"universalization": True},
     "no_communication": {"communication": False},
+    "newcomer_universalization": {"universalization": True},
+    "paraphrase": {"universalization": False, "communication": True},
 }
-"""What an experiment says of the flags; the others are free (newcomer + universalization is in the paper)."""
+"""What an experiment says of the flags; the others are free."""
 
 
-def _experiment_of(given: dict[str, Any]) -> str:
+def _experiment_of(given: dict[str, Any]) -> Any:
+    """The experiment's one name: what was given, or what the flags say."""
+    named = given.get("experiment")
+    if named is not None:
+        adds = named == "newcomer" and given.get("universalization") is True
+        return "newcomer_universalization" if adds else named
     if given.get("universalization") is True:
         return "universalization"
     return "no_communication" if given.get("communication") is False else "default"
+
+
+def _first_model(policies: Any) -> Any:
+    """The model of the first agent that has one, before validation; None if there is none."""
+    each = policies if isinstance(policies, list) else [policies]
+    models = [_model_of(policy) for policy in each]
+    return next((model for model in models if model is not None), None)
+
+
+def _model_of(policy: Any) -> Any:
+    if isinstance(policy, Llm):
+        return policy.model
+    return policy.get("model") if isinstance(policy, dict) and policy.get("type") == "llm" else None
 
 
 def default_names(agents: int) -> list[str]:
@@ -306,7 +437,7 @@ class Metrics(Result):
     efficiency: Statistic = Field(description="u = 1 − max(0, T·f(0) − ΣR_i) / (T·f(0)), 0 to 1.")
     equality: Statistic = Field(description="e = 1 − Gini of the gains R_i, 1/n to 1; undefined if nothing was taken.")
     over_usage: Statistic = Field(description="o, share of harvest actions whose grant exceeds the month's thr.")
-    over_usage_by_demand: Statistic = Field(description="Share of harvest actions whose demand exceeds the thr.")
+    over_usage_demanded: Statistic = Field(description="Share of harvest actions whose demand exceeds the thr.")
     over_usage_published: Statistic = Field(
         description="As over_usage, but over harvest actions plus agents' utterances, as the published figures count."
     )
@@ -321,7 +452,7 @@ class RunOutcome(Result):
     efficiency: float | None = Field(description="u, 0 to 1; null where T·f(0) is 0.")
     equality: float | None = Field(description="e, 1/n to 1; null when nothing was taken.")
     over_usage: float | None = Field(description="Share of harvest actions above thr, by grant.")
-    over_usage_by_demand: float | None = Field(description="Share of harvest actions above thr, by demand.")
+    over_usage_demanded: float | None = Field(description="Share of harvest actions above thr, by demand.")
     over_usage_published: float | None = Field(description="Share above thr of harvest actions and utterances.")
     gains: list[int] = Field(description="R_i, units per agent over the whole run.")
     pool: list[list[int]] = Field(description="[before, after] the harvest, units, one pair per month.")
@@ -329,10 +460,34 @@ class RunOutcome(Result):
     demanded: list[list[int]] = Field(description="Units asked for, w, one row per month.")
 
 
-class SimulateResult(Metrics):
+class SimulatedRun(RunOutcome):
+    """One simulated run; the last five fields tell of its language models, if any."""
+
+    invalid: bool = Field(False, description="Whether too many replies were unreadable: it is left out of the means.")
+    fallback_rate: float | None = Field(
+        None, description="Share of replies that could not be read and were replaced by a default; null without any."
+    )
+    model_calls: int = Field(0, description="Replies asked of models, repairs included.")
+    tokens_in: int = Field(0, description="Prompt tokens.")
+    tokens_out: int = Field(0, description="Reply tokens.")
+
+
+class ModelUse(Result):
+    """What a job asked of language models, over all its runs."""
+
+    model_calls: int = Field(0, description="Replies asked of models, repairs included.")
+    tokens_in: int = Field(0, description="Prompt tokens.")
+    tokens_out: int = Field(0, description="Reply tokens.")
+
+
+class SimulateResult(Metrics, ModelUse):
     """The metrics of the condition and as many of its first 40 runs as fit; all runs are in `runs.jsonl`."""
 
-    runs: list[RunOutcome] = Field(description="The first runs in order.")
+    invalid_runs: int = Field(0, description="Runs left out of the means: too many replies were unreadable.")
+    fallback_rate: float | None = Field(
+        None, description="Share of replies, over all runs, that could not be read; null where nothing was asked."
+    )
+    runs: list[SimulatedRun] = Field(description="The first runs in order.")
 
 
 Source = Annotated[Ref, Schemes("file", "job")]
@@ -413,9 +568,9 @@ KINDS = [
         params=SimulateParams,
         result=SimulateResult,
         pool="sim",
-        summary="Run a society of scripted agents on a shared renewable resource and measure whether it lasts.",
-        progress_unit="runs",
-        checkpoint_grain="a chunk of runs, at most every 2 s",
+        summary="Run a society of language models or scripted agents on a shared resource and measure whether it lasts.",
+        progress_unit="months",
+        checkpoint_grain="each phase, each reply on arrival; scripted: a chunk of runs, at most every 2 s",
     ),
     JobSpec(
         "govsim.analyse",
