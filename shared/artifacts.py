@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -51,6 +52,25 @@ class ArtifactStore:
                 shutil.copyfileobj(source, handle, CHUNK)
         else:
             self.fs.put_file(str(path), self._path(key))
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Write a small blob unless the key has one; False when it has."""
+        try:
+            if self.is_local:
+                with _Replacing(Path(self._path(key)), exclusive=True) as handle:
+                    handle.write(data)
+            else:
+                self.fs.pipe_file(self._path(key), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def get_all(self, keys: list[str]) -> dict[str, bytes]:
+        """Read many small blobs; at once where the store can. Raises FileNotFoundError."""
+        if self.is_local:
+            return {key: Path(self._path(key)).read_bytes() for key in keys}
+        found: dict[str, bytes] = self.fs.cat([self._path(key) for key in keys]) if keys else {}
+        return {path[len(self.root) + 1 :]: bytes(data) for path, data in found.items()}
 
     def get_bytes(self, key: str) -> bytes:
         """Read a small blob. Raises FileNotFoundError."""
@@ -103,6 +123,15 @@ class ArtifactStore:
         except FileNotFoundError:
             return
 
+    def delete_all(self, keys: list[str]) -> None:
+        """Remove many blobs; those that are gone are fine."""
+        if self.is_local:
+            for key in keys:
+                Path(self._path(key)).unlink(missing_ok=True)
+        elif keys:
+            with suppress(FileNotFoundError):
+                self.fs.rm([self._path(key) for key in keys])
+
     def presigned_url(self, key: str, seconds: int = 300) -> str | None:
         """A URL that the object store itself serves; None for a local folder."""
         return None if self.is_local else str(self.fs.sign(self._path(key), expiration=seconds))
@@ -121,10 +150,10 @@ class ArtifactStore:
 
 
 class _Replacing:
-    """A file that appears under its name complete and on disk, or never."""
+    """A file that appears under its name complete and on disk, or never; `exclusive`: not if the name is taken."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, exclusive: bool = False) -> None:
+        self.path, self.exclusive = path, exclusive
         self.fresh = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")
 
     def __enter__(self) -> IO[bytes]:
@@ -138,7 +167,10 @@ class _Replacing:
                 self.handle.flush()
                 os.fsync(self.handle.fileno())
                 self.handle.close()
-                os.replace(self.fresh, self.path)
+                if self.exclusive:
+                    os.link(self.fresh, self.path)
+                else:
+                    os.replace(self.fresh, self.path)
         finally:
             self.handle.close()
             self.fresh.unlink(missing_ok=True)
