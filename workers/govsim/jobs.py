@@ -1,40 +1,95 @@
 """The entry functions of GOVSIM's kinds: load inputs, run the method, write artifacts."""
 
+import asyncio
+from collections.abc import Mapping
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from shared.jobs.catalog.govsim import AnalyseParams, AnalyseResult, RunOutcome, SimulateParams, SimulateResult
+from shared.jobs.catalog.govsim import AnalyseParams, AnalyseResult, SimulatedRun, SimulateParams, SimulateResult
 from shared.jobs.context import JobContext
+from shared.jobs.references import Ref
+from shared.llm.chat import ChatModel
+from shared.llm.kept import KeptReplies
+from shared.llm.models import open_models
+from shared.models.sentences import Encoder, KeptVectors, open_encoder
+from shared.settings import Settings
+from workers.govsim.agents import mind_of
 from workers.govsim.analysis import Analysis
+from workers.govsim.asking import Voice
+from workers.govsim.discussion import discussion_of
 from workers.govsim.figures import Condition, figures
 from workers.govsim.hosts import open_hosts
 from workers.govsim.log_env import write_tar
+from workers.govsim.parsing import parser_of
 from workers.govsim.records import describe
 from workers.govsim.report import FIRST_RUNS, RESULT_BYTES, bytes_of, first_outcomes, statistics, write_summary
 from workers.govsim.simulation import RUNS, Simulation, made_runs
+from workers.govsim.talking import TalkingSociety, llm_agents, watched
+from workers.govsim.waves import TalkingSimulation
 
 
 def simulate(params: SimulateParams, ctx: JobContext) -> SimulateResult:
     """Run one condition's societies and measure them."""
+    if params.talks:
+        return asyncio.run(_simulate_talking(params, ctx))
     simulation = Simulation(params, ctx)
     with ctx.timed("simulate"), open_hosts(ctx, params) as hosts:
         simulation.run(hosts)
     return conclude(simulation, params, ctx)
 
 
-def conclude(simulation: Simulation, params: SimulateParams, ctx: JobContext) -> SimulateResult:
+async def _simulate_talking(params: SimulateParams, ctx: JobContext) -> SimulateResult:
+    refs = {policy.model for policy in llm_agents(params).values()} | {framework_of(params)}
+    async with open_models(refs, ctx, Settings()) as models:
+        return await talk_through(params, ctx, models, open_encoder(params.memory_encoder, ctx))
+
+
+async def talk_through(
+    params: SimulateParams, ctx: JobContext, models: Mapping[Ref, ChatModel], encoder: Encoder
+) -> SimulateResult:
+    """Run societies whose agents answer through these models."""
+    kept = {ref: KeptReplies(model, ctx) for ref, model in models.items()}
+    with closing(KeptVectors(encoder)) as vectors:
+        voices = {
+            number: Voice(policy.model, kept[policy.model], parser_of(policy.parser or params.parser))
+            for number, policy in llm_agents(params).items()
+        }
+        mind, framework = mind_of(params, vectors), framework_of(params)
+        discussion = discussion_of(params, mind, Voice(framework, kept[framework], parser_of(params.parser)))
+        simulation = TalkingSimulation(params, ctx, TalkingSociety(params, mind, discussion, voices))
+        with ctx.timed("simulate"):
+            await watched(simulation.run(), ctx.check)
+    return conclude(simulation, params, ctx)
+
+
+def framework_of(params: SimulateParams) -> Ref:
+    """Who summarises and reads the agreed limit."""
+    return params.framework_model or next(iter(llm_agents(params).values())).model
+
+
+def conclude(simulation: Simulation | TalkingSimulation, params: SimulateParams, ctx: JobContext) -> SimulateResult:
     """Figures, tables and the result of runs that are all made."""
     tally, journal = simulation.tally, Path(ctx.journal(RUNS).path)
     condition = Condition(describe(params)["group"], tally, params.communication, params.capacity)
     with ctx.timed("write"):
-        for name, figure in figures([condition]).items():
-            ctx.write_json(name, figure)
+        if tally.runs:
+            for name, figure in figures([condition]).items():
+                ctx.write_json(name, figure)
         write_summary(ctx, {condition.name: tally})
         with ctx.artifact("log_env.tar") as out:
             write_tar(out, islice(made_runs(journal), FIRST_RUNS))
-    metrics = statistics(tally)
+    counts, metrics = simulation.counts, statistics(tally)
     room = RESULT_BYTES - bytes_of({name: statistic.model_dump() for name, statistic in metrics.items()})
-    return SimulateResult(**metrics, runs=first_outcomes(journal, RunOutcome, room))
+    return SimulateResult(
+        **metrics,
+        invalid_runs=simulation.invalid_runs,
+        fallback_rate=counts.fallback_rate,
+        model_calls=counts.model_calls,
+        tokens_in=counts.tokens_in,
+        tokens_out=counts.tokens_out,
+        runs=first_outcomes(journal, SimulatedRun, room),
+    )
 
 
 def analyse(params: AnalyseParams, ctx: JobContext) -> AnalyseResult:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.jobs.catalog.govsim import MAX_AGENTS, MAX_CAPACITY, MAX_MONTHS, AnyPolicy, SimulateParams
+from shared.jobs.catalog.govsim import MAX_AGENTS, MAX_CAPACITY, MAX_MONTHS, AnyPolicy, Llm, SimulateParams
 from shared.jobs.errors import InvalidInput
 from workers.govsim.imported import ImportedRun
 from workers.govsim.log_env import MAX_UNITS
@@ -115,7 +115,9 @@ def describe(params: SimulateParams) -> dict[str, Any]:
         "communication": params.communication,
         "report": params.report,
         "max_conversation_steps": params.max_conversation_steps,
+        "rules_variant": params.rules_variant,
         "concurrent_harvesting": params.order == "concurrent",
+        "models": [policy.model if isinstance(policy, Llm) else None for policy in params.policy_of_each],
     }
 
 

@@ -3,7 +3,7 @@
 `Trajectories` is the one form that simulated and imported runs share; `measure` turns it into metrics per run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,10 @@ class Trajectories:
     def is_played(self) -> Bools:
         """(runs, T)."""
         return np.arange(self.before.shape[1]) < self.played[:, None]
+
+    def of(self, rows: Ints) -> "Trajectories":
+        """The same of some of the runs."""
+        return Trajectories(*(getattr(self, part.name)[rows] for part in fields(self)))
 
     @classmethod
     def empty(cls, runs: Ints, months: int, agents: int) -> "Trajectories":

@@ -1,0 +1,1 @@
+"""What several methods need of language models, written once."""
