@@ -1,8 +1,8 @@
 """A real OpenAI-compatible HTTP server over sockets, for tests: scripted completions, and every way to misbehave.
 
-    with OpenAIServer(lambda request: "Answer: 10") as server:
-        server.behave("run0/month1", Behaviour(status=429, headers={"Retry-After": "1"}), times=2)
-        ...  # server.url, server.requests, server.counts["run0/month1/harvest/agent0"], server.most_at_once
+with OpenAIServer(lambda request: "Answer: 10") as server:
+    server.behave("run0/month1", Behaviour(status=429, headers={"Retry-After": "1"}), times=2)
+    ...  # server.url, server.requests, server.counts["run0/month1/harvest/agent0"], server.most_at_once
 """
 
 import asyncio

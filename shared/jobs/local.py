@@ -2,8 +2,8 @@
 
     result = simulate(SimulateParams(scenario="fishery"), LocalContext("out/"))
 
-Artifacts land in the folder; the last checkpoint under `out/.checkpoint`, model replies under `out/.replies`, so calling
-again after a kill resumes. Delete the folder to start afresh.
+Artifacts land in the folder; the last checkpoint under `out/.checkpoint`, model replies under `out/.replies`, so
+calling again after a kill resumes. Delete the folder to start afresh.
 """
 
 import json

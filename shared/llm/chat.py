@@ -16,7 +16,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatCall:
-    """One request. `key` names it within its job for ever (`run3/month2/harvest/agent1`): a stored reply is found by it.
+    """One request. `key` names it within its job for ever: `run3/month2/harvest/agent1`.
 
     A last message of the assistant is continued (prefill); only for a model whose `prefill` is true.
     """

@@ -22,7 +22,7 @@ from shared.endpoints import Endpoint
 from shared.jobs.errors import InvalidInput, Permanent, Retryable
 from shared.llm.chat import ChatCall, Reply
 from shared.llm.pace import Pace, retry_after, wait_before_retry
-from shared.llm.secrets import Secret, read_secret
+from shared.llm.secrets import read_secret
 
 CALL_HEADER = "X-Tenfold-Call"
 CONNECT_S = 10.0
@@ -95,21 +95,21 @@ class HttpEndpoint:
     async def complete(self, call: ChatCall, body: dict[str, Any]) -> Reply:
         """Send until there is an answer or the budget is used up."""
         jitter = random.Random(f"{call.seed} {call.key}")
-        waited_s = 0.0
-        for tried in range(1, self.entry.tries + 1):
+        tried, waited_s = 0, 0.0
+        while True:
             outcome = await self._send(call, body)
             if isinstance(outcome, Reply):
                 return outcome
+            tried += 1
             wait_s = wait_before_retry(tried, jitter) if outcome.after_s is None else outcome.after_s
             waited_s += wait_s
             if tried == self.entry.tries or waited_s > self.entry.retry_budget_s:
-                break
+                raise Retryable(
+                    f"endpoint {self.name} gave no answer to call {call.key} in {tried} requests: {outcome.reason}"
+                )
             if outcome.after_s is not None:
                 self._pace.pause(outcome.after_s)
             await asyncio.sleep(wait_s)
-        raise Retryable(
-            f"endpoint {self.name} gave no answer to call {call.key} in {tried} requests: {outcome.reason}"
-        )
 
     async def _send(self, call: ChatCall, body: dict[str, Any]) -> Reply | _Failure:
         async with self._in_flight:

@@ -1,4 +1,4 @@
-"""How fast an endpoint may be asked: requests per minute, pauses that a server asks for, growing waits after failures."""
+"""How fast an endpoint may be asked: requests per minute, pauses a server asks for, growing waits after failures."""
 
 import asyncio
 import random

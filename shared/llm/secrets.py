@@ -32,6 +32,6 @@ def read_secret(name: str, folder: Path | None, used_by: str) -> Secret:
         text = None
     if text is None or not text.isprintable() or " " in text or not text:
         raise InvalidInput(
-            f"{used_by} needs the secret {name}: put the key, one line of ASCII, into the file {name} of TENFOLD_SECRETS"
+            f"{used_by} needs the secret {name}: put the key, one word of ASCII, into TENFOLD_SECRETS/{name}"
         )
     return Secret(text)
