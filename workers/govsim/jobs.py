@@ -1,7 +1,7 @@
 """The entry functions of GOVSIM's kinds: load inputs, run the method, write artifacts."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -20,13 +20,15 @@ from workers.govsim.asking import Voice
 from workers.govsim.discussion import discussion_of
 from workers.govsim.figures import Condition, figures
 from workers.govsim.hosts import open_hosts
+from workers.govsim.imported import ImportedRun
+from workers.govsim.interactions import Spoken
 from workers.govsim.log_env import write_tar
 from workers.govsim.parsing import parser_of
 from workers.govsim.records import describe
 from workers.govsim.report import FIRST_RUNS, RESULT_BYTES, bytes_of, first_outcomes, statistics, write_summary
 from workers.govsim.simulation import RUNS, Simulation, made_runs
 from workers.govsim.talking import TalkingSociety, llm_agents, watched
-from workers.govsim.waves import TalkingSimulation
+from workers.govsim.waves import CONVERSATIONS, TRANSCRIPT, TalkingSimulation
 
 
 def simulate(params: SimulateParams, ctx: JobContext) -> SimulateResult:
@@ -78,7 +80,7 @@ def conclude(simulation: Simulation | TalkingSimulation, params: SimulateParams,
                 ctx.write_json(name, figure)
         write_summary(ctx, {condition.name: tally})
         with ctx.artifact("log_env.tar") as out:
-            write_tar(out, islice(made_runs(journal), FIRST_RUNS))
+            write_tar(out, _logged(islice(made_runs(journal), FIRST_RUNS), params, ctx))
     counts, metrics = simulation.counts, statistics(tally)
     room = RESULT_BYTES - bytes_of({name: statistic.model_dump() for name, statistic in metrics.items()})
     return SimulateResult(
@@ -90,6 +92,14 @@ def conclude(simulation: Simulation | TalkingSimulation, params: SimulateParams,
         tokens_out=counts.tokens_out,
         runs=first_outcomes(journal, SimulatedRun, room),
     )
+
+
+def _logged(runs: Iterator[ImportedRun], params: SimulateParams, ctx: JobContext) -> Iterator[ImportedRun]:
+    """The runs with what was said in them, where models spoke."""
+    if not params.talks:
+        return runs
+    transcript, conversations = (Path(ctx.journal(name).path) for name in (TRANSCRIPT, CONVERSATIONS))
+    return Spoken(transcript, conversations, FIRST_RUNS).logged(runs)
 
 
 def analyse(params: AnalyseParams, ctx: JobContext) -> AnalyseResult:
