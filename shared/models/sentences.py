@@ -10,7 +10,7 @@ import asyncio
 import importlib.util
 import tarfile
 from collections import OrderedDict
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,13 +69,13 @@ class KeptVectors:
         self._kept: OrderedDict[str, Future[Vector]] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
 
-    def begin(self, text: str) -> Awaitable[Vector]:
+    def begin(self, text: str) -> None:
         """Encode a text ahead of its use."""
-        return asyncio.wrap_future(self._future(text))
+        self._future(text)
 
     async def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """(texts, d)."""
-        vectors = await asyncio.gather(*map(self.begin, texts))
+        vectors = [await asyncio.wrap_future(future) for future in [self._future(text) for text in texts]]
         return np.array(vectors, dtype=np.float64)
 
     def _future(self, text: str) -> "Future[Vector]":

@@ -28,12 +28,13 @@ def society_script(units=10, utterances=9, insights=2, names=("John", "Kate", "J
     """Well-formed answers to every prompt of the simulation, each with the call's key so that texts differ."""
 
     def answer(call: ChatCall) -> str:
-        kind = re.sub(r"/again\d+$", "", call.key).split("/")[2]
+        key = re.sub(r"/again\d+$", "", call.key)
+        kind = key.split("/")[2]
         if kind == "harvest":
             wanted = units(call) if callable(units) else units
             return f"I think about {call.key}.\nAnswer: {wanted} tons of fish"
         if kind == "utterance":
-            step = int(call.key.rpartition("step")[2])
+            step = int(key.rpartition("step")[2])
             ends = "yes" if step >= utterances else "no"
             speaker = names[step % len(names)]
             return f"Response: I say {call.key}\nI conclude the conversation (yes/no): {ends}\nNext speaker: {speaker}"
