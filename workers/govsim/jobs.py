@@ -22,10 +22,12 @@ from workers.govsim.figures import Condition, figures
 from workers.govsim.hosts import open_hosts
 from workers.govsim.imported import ImportedRun
 from workers.govsim.interactions import Spoken
+from workers.govsim.links import RunLinks
 from workers.govsim.log_env import write_tar
 from workers.govsim.parsing import parser_of
 from workers.govsim.records import describe
 from workers.govsim.report import FIRST_RUNS, RESULT_BYTES, bytes_of, first_outcomes, statistics, write_summary
+from workers.govsim.run_figures import of_runs
 from workers.govsim.simulation import RUNS, Simulation, made_runs
 from workers.govsim.talking import TalkingSociety, llm_agents, watched
 from workers.govsim.waves import CONVERSATIONS, TRANSCRIPT, TalkingSimulation
@@ -74,10 +76,14 @@ def framework_of(params: SimulateParams) -> Ref:
 def conclude(simulation: Simulation | TalkingSimulation, params: SimulateParams, ctx: JobContext) -> SimulateResult:
     """Figures, tables and the result of runs that are all made."""
     tally, journal = simulation.tally, Path(ctx.journal(RUNS).path)
-    condition = Condition(describe(params)["group"], tally, params.communication, params.capacity)
+    links = tuple(map(RunLinks.of, islice(made_runs(journal), FIRST_RUNS)))
+    condition = Condition(describe(params)["group"], tally, params.communication, params.capacity, links)
     with ctx.timed("write"):
         if tally.runs:
             for name, figure in figures([condition]).items():
+                ctx.write_json(name, figure)
+        if params.talks:
+            for name, figure in of_runs(condition.name, links):
                 ctx.write_json(name, figure)
         write_summary(ctx, {condition.name: tally})
         with ctx.artifact("log_env.tar") as out:

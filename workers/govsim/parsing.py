@@ -192,8 +192,10 @@ def _official_answer(marker: re.Pattern[str], reply: str, again: str | None) -> 
 
 
 def _strict_answers(reply: str, again: str | None) -> list[str]:
-    """What follows each answer marker, the last one's first; a second reply counts as an answer with its marker."""
-    text = reply if again is None else f"Answer: {again}"
+    """What follows each answer marker, the last one's first; a second reply without one is all answer."""
+    if again is not None and not STRICT_MARKER.search(again):
+        return [again]
+    text = reply if again is None else again
     return [text[marker.end() :] for marker in reversed(list(STRICT_MARKER.finditer(text)))]
 
 

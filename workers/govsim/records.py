@@ -175,6 +175,7 @@ class RunLine(BaseModel):
     demanded: list[list[Units]]
     utterances: list[Annotated[int, Field(ge=0, le=10**6)]]
     limit: list[Units | None]
+    invalid: bool = False
     condition: SaidCondition
 
 
@@ -191,7 +192,7 @@ def read_line(record: dict[str, Any], label: str | None, where: str) -> Imported
         raise InvalidInput(f"{where}: {misfit}; {remedy}")
     return ImportedRun(
         str(line.run), label or line.condition.group, conditions, record[CONDITION], line.pool, line.demanded,
-        line.granted, line.utterances, line.limit,
+        line.granted, line.utterances, line.limit, line.invalid,
     )  # fmt: skip
 
 

@@ -174,9 +174,11 @@ def test_a_refusal_fails_the_job_for_good(server, tmp_path):
         run_job(tmp_path / "job", endpoints_file(tmp_path, server.url), {"runs": 1, "months": 1})
 
 
-def test_at_most_so_many_calls_are_in_flight(server, play):
-    play(runs=4, max_in_flight=3)
-    assert server.most_at_once == 3
+def test_at_most_so_many_calls_are_in_flight(tmp_path):
+    with OpenAIServer(scripted, delay_s=0.02) as server:
+        endpoints = endpoints_file(tmp_path, server.url, max_in_flight=3)
+        run_job(tmp_path / "job", endpoints, {"runs": 2, "months": 1})
+        assert server.most_at_once == 3
 
 
 def test_calls_of_all_runs_share_the_endpoint(tmp_path):
