@@ -1,5 +1,6 @@
 """What tests of every folder may use: a real Redis, and the test kinds as an installed package."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,12 @@ def redis_url(shared_redis: RedisServer) -> str:
     with shared_redis.client() as client:
         client.flushall()
     return shared_redis.url
+
+
+@pytest.fixture(scope="session")
+def real_data_root() -> Path:
+    """The folder of real data, one folder per method in it."""
+    return Path(os.environ.get("TENFOLD_REAL_DATA") or Path(__file__).parents[2] / "shared" / "data")
 
 
 @pytest.fixture(scope="session")

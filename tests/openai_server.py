@@ -6,12 +6,16 @@ with OpenAIServer(lambda request: "Answer: 10") as server:
 """
 
 import asyncio
+import importlib
 import json
+import subprocess
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 CALL_HEADER = "x-tenfold-call"
@@ -180,3 +184,32 @@ class OpenAIServer:
                 rule.left = None if rule.left is None else rule.left - 1
                 return rule.behaviour
         return Behaviour()
+
+
+@contextmanager
+def server_process(script: str, delay_s: float = 0.0) -> Iterator[str]:
+    """A server in a process of its own, with the function `module:name` as its script; its base_url."""
+    command = [sys.executable, "-m", "tests.openai_server", script, str(delay_s)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    assert process.stdout is not None
+    with process, process.stdout:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def echo(request: Request) -> str:
+    """A script: says the prompt again."""
+    return request.prompt
+
+
+def _serve_by_hand(script: str, delay_s: str = "0", port: str = "0") -> None:
+    module, _, name = script.partition(":")
+    with OpenAIServer(getattr(importlib.import_module(module), name), float(delay_s), int(port)) as server:
+        print(server.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    _serve_by_hand(*sys.argv[1:])

@@ -21,14 +21,16 @@ CHAT_TEMPLATE = (
 WORDS = ["<pad>", "end", "user", "assistant", "system", "Answer", ":", *map(str, range(10)), *"abcdefghijklmnop"]
 
 
-def save_tiny_model(folder: Path, *, seed: int = 0, template: str | None = CHAT_TEMPLATE, context: int = 256) -> Path:
-    """A model folder: 2 layers of 32, weights drawn with this seed."""
+def save_tiny_model(
+    folder: Path, *, seed: int = 0, template: str | None = CHAT_TEMPLATE, context: int = 256, width: int = 32, layers: int = 2
+) -> Path:
+    """A model folder, weights drawn with this seed."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(WORDS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=context,

@@ -60,18 +60,14 @@ def run_worker(pool: str, slots: int, name: str | None, settings: Settings) -> N
 def _connect(warden: Warden) -> None:
     """Celery's signals of the main process, to the warden. `weak=False`: nobody else holds these functions."""
 
-    def ready(**_: Any) -> None:
-        warden.end_former_incarnation()
-        warden.start()
-
-    def failed(task_id: str = "", exception: BaseException | None = None, **_: Any) -> None:
+    def failed(exception: BaseException | None = None, **_: Any) -> None:
         if isinstance(exception, WorkerLostError | TimeLimitExceeded):
-            warden.child_lost(*split_task_id(task_id))
+            warden.child_lost()
 
     def unknown(name: str = "", id: str = "", **_: Any) -> None:
         warden.store.decline(*split_task_id(id))
 
-    signals.worker_init.connect(ready, weak=False)
+    signals.worker_init.connect(lambda **_: warden.start(), weak=False)
     signals.task_failure.connect(failed, weak=False)
     signals.task_unknown.connect(unknown, weak=False)
     signals.worker_shutting_down.connect(lambda **_: warden.stopping(), weak=False)

@@ -1,6 +1,8 @@
 """How each process of the cluster is: what `./tenfold status` prints."""
 
 import socket
+import time
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -11,6 +13,7 @@ from services.local.supervisor import ProcessState
 from shared.settings import Settings
 
 TIMEOUT_S = 3.0
+SILENT_S = 15.0
 
 
 class Health(NamedTuple):
@@ -58,8 +61,19 @@ def _complaint(program: Program, settings: Settings) -> str | None:
         return _http_complaint(f"http://127.0.0.1:{settings.ports.flower}/healthcheck")
     if program.name == "redis":
         return _redis_complaint(settings.ports.redis)
+    if program.alive is not None:
+        return _silence_complaint(settings.data.resolve() / "run" / program.alive)
     silent = [port for port in list(program.ports.values())[:1] if not _listens(port)]
     return f"nothing listens on {silent[0]} yet" if silent else None
+
+
+def _silence_complaint(alive: Path) -> str | None:
+    """Workers and the reconciler listen nowhere: they touch a file as long as they do their rounds."""
+    try:
+        silent_s = time.time() - alive.stat().st_mtime
+    except FileNotFoundError:
+        return "has not done its first round yet"
+    return None if silent_s < SILENT_S else f"did its last round {silent_s:.0f} s ago"
 
 
 def _http_complaint(url: str) -> str | None:

@@ -1,6 +1,7 @@
 """The processes of the embedded cluster: what is run, in which order it is stopped, on which ports it listens."""
 
 import os
+import socket
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict)
     stop_s: int = 10
     """Seconds between SIGTERM and SIGKILL."""
+    alive: str | None = None
+    """The file under TENFOLD_DATA/run that it touches as long as it does its rounds."""
     is_essential: bool = True
     """The cluster answers /readyz only with it; the others are started once it does."""
 
@@ -85,6 +88,7 @@ def _workers(settings: Settings, layout: Layout) -> list[Program]:
             [sys.executable, "-m", "workers", "worker", "--pool", pool, "--slots", str(_slots(settings, pool))],
             environment=ONE_THREAD | (_ray_access(layout) if pool == "sim" else {}),
             stop_s=int(settings.stop_grace_s) + 3,
+            alive=f"{pool}@{socket.gethostname()}.alive",
         )
         for pool in pools()
     ]
@@ -97,7 +101,7 @@ def _slots(settings: Settings, pool: str) -> int:
 
 
 def _reconciler() -> Program:
-    return Program("reconciler", [sys.executable, "-m", "services.reconciler"])
+    return Program("reconciler", [sys.executable, "-m", "services.reconciler"], alive="reconciler.alive")
 
 
 def _flower(settings: Settings) -> Program:

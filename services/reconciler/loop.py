@@ -37,6 +37,8 @@ class Reconciler:
         self._retention = Retention(store, artifacts, settings.keep_days)
         self._contact = Contact(settings.lease_ttl_s)
         self._cleared: float | None = None
+        self._alive = settings.data.resolve() / "run" / "reconciler.alive"
+        self._alive.parent.mkdir(parents=True, exist_ok=True)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
@@ -62,6 +64,7 @@ class Reconciler:
         except (redis.RedisError, OSError):
             self._contact.lost()
             raise
+        self._alive.touch()
 
     def tend_files(self) -> None:
         """One pass over what is to be written and what may go."""

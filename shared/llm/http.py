@@ -44,7 +44,7 @@ class _Failure(NamedTuple):
 
 
 class _Message(BaseModel):
-    content: str = Field(min_length=1)
+    content: str = Field(pattern=r"\S")  # a blank answer is none
 
 
 class _Choice(BaseModel):

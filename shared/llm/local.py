@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from jinja2 import TemplateError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput, Permanent
@@ -24,6 +26,8 @@ from shared.settings import Settings
 MOST_ROWS = 64
 GATHER_S = 0.002  # agents that speak together arrive within one turn of the event loop
 MEGABYTE = 2**20
+
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class LocalChat:
 
     async def _serve(self) -> None:
         """Gather what waits into a batch, generate it in a thread, and again."""
-        while not self._stopping.is_set():
+        while True:
             first = await self._waiting.get()
             await asyncio.sleep(GATHER_S)
             batch = [first]
@@ -121,6 +125,10 @@ class LocalChat:
             wanted = [entry for entry in batch if entry is not None and not entry.reply.done()]
             if wanted and not self._stopping.is_set():
                 await self._answer(wanted)
+            if self._stopping.is_set():
+                for entry in wanted:
+                    entry.reply.cancel()
+                return
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
@@ -141,9 +149,10 @@ class LocalChat:
             for entry in open_:
                 _settle(entry.reply, Permanent(f"call {entry.call.key} doesn't fit the device's memory: {error}"))
             return
-        self._most_rows = max(1, len(open_) // 2)
-        await self._answer(open_[: self._most_rows])
-        await self._answer(open_[self._most_rows :])
+        half = len(open_) // 2
+        self._most_rows = min(self._most_rows, half)
+        await self._answer(open_[:half])
+        await self._answer(open_[half:])
 
     def _rows(self, batch: list[_Waiting]) -> list[tuple[Row, asyncio.Future[Reply]]]:
         rows = []
@@ -178,24 +187,28 @@ def _settle(future: asyncio.Future[Reply], outcome: Reply | Exception) -> None:
 
 
 def _load(ref: Ref, folder: Path, dtype: str, device: str) -> LoadedModel:
+    load: Any = AutoModelForCausalLM.from_pretrained  # its types know nothing of output_loading_info
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if not tokenizer.chat_template:
             raise InvalidInput(
                 f"{ref} has no chat template: take a model tuned for chat, or put chat_template.jinja into its folder"
             )
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = load(
             folder,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             dtype=getattr(torch, dtype),
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise InvalidInput(f"{ref} can't be loaded as a causal language model: {error}") from error
-    placed: Any = model
-    placed = placed.to(device).eval()
-    return LoadedModel(placed, tokenizer, _ends(placed, tokenizer), _context(placed))
+    if found["missing_keys"]:  # transformers would draw them at random
+        missing = ", ".join(sorted(found["missing_keys"])[:5])
+        raise InvalidInput(f"{ref} lacks {len(found['missing_keys'])} of its weights, among them {missing}")
+    model.to(device).eval()
+    return LoadedModel(model, tokenizer, _ends(model, tokenizer), _context(model))
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -1,6 +1,7 @@
 """How fast an endpoint may be asked: requests per minute, pauses a server asks for, growing waits after failures."""
 
 import asyncio
+import math
 import random
 import time
 from datetime import UTC, datetime
@@ -53,4 +54,4 @@ def retry_after(header: str | None) -> float | None:
             seconds = (parsedate_to_datetime(header).astimezone(UTC) - datetime.now(UTC)).total_seconds()
         except ValueError:
             return None
-    return max(0.0, seconds) if seconds < float("inf") else None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

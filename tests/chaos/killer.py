@@ -24,18 +24,24 @@ class Killer:
     rng: random.Random
     kills: list[tuple[str, float]] = field(default_factory=list)
 
-    def kill_one(self) -> str | None:
-        """One random process of a random role; None when there was none to kill right now."""
-        role = self.rng.choices(ROLES, WEIGHTS)[0]
+    def schedule(self, kills: int) -> list[str]:
+        """Roles in random order: each of them, pool children and workers most often."""
+        each = list(ROLES) * max(1, kills // 15) if kills >= len(ROLES) else []
+        roles = each + self.rng.choices(ROLES, WEIGHTS, k=kills - len(each))
+        self.rng.shuffle(roles)
+        return roles
+
+    def kill_one(self, role: str) -> bool:
+        """One random process of a role; False when there was none to kill right now."""
         victims = self.victims(role)
         if not victims:
-            return None
+            return False
         try:
             self.rng.choice(victims).kill()
         except psutil.Error:
-            return None
+            return False
         self.kills.append((role, time.time()))
-        return role
+        return True
 
     def victims(self, role: str) -> list[psutil.Process]:
         """Living processes of a role: a pool child is a child of a worker's main process."""

@@ -112,10 +112,8 @@ def leavings(client: Tenfold, job: Job) -> dict[str, Any]:
 def kill_while_running(client: Tenfold, killer: Killer, ids: list[str], kills: int) -> None:
     """Kill every few seconds until so many processes are dead; jobs must still be unfinished all the while."""
     time.sleep(2)
-    while len(killer.kills) < kills:
-        if killer.kill_one() is None:
-            time.sleep(0.5)
-            continue
+    for role in killer.schedule(kills):
+        eventually(lambda role=role: killer.kill_one(role))  # type: ignore[misc]
         time.sleep(killer.rng.uniform(2.0, 5.0))
     unfinished = [job_id for job_id in ids if not client.job(job_id).is_final]
     assert unfinished or kills < 10, "the jobs were over before the kills were"

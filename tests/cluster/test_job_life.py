@@ -128,3 +128,11 @@ def test_flower_tells_the_truth_about_how_tasks_ended(tenfold, idle, cluster):
             return {task.partition(".")[0]: about["state"] for task, about in json.load(answer).items()}
 
     eventually(lambda: {job_id: shown().get(job_id) for job_id in ids.values()} == {v: k for k, v in ids.items()}, 15)
+
+
+def test_a_society_runs_on_after_the_ray_head_was_killed(tenfold, cluster):
+    first = tenfold.wait(tenfold.submit("govsim.simulate", {"runs": 5}).id, timeout_s=60)
+    assert first.state == "succeeded"
+    psutil.Process(cluster.pid("ray")).kill()
+    second = tenfold.wait(tenfold.submit("govsim.simulate", {"runs": 5}, max_attempts=10).id, timeout_s=90)
+    assert (second.state, second.result) == ("succeeded", first.result)

@@ -8,8 +8,9 @@ from counters, its memory travels with nobody else's.
 `open_hosts` is the entry point: Ray actors on a cluster, the same `AgentHost` in this process without one.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from shared.settings import Settings
 from workers.govsim.commons import membership_of
 from workers.govsim.policies import Report, Sight, demands
 from workers.govsim.randomness import Draws, Ints
+
+ANSWER_S = 3.0  # what an attached cluster gets to show that it is there
 
 
 @dataclass(frozen=True)
@@ -196,8 +199,13 @@ def local_hosts(params: SimulateParams, hosts: int = 1) -> HostPool:
 
 @contextmanager
 def ray_hosts(params: SimulateParams, address: str, hosts: int, check: Callable[[], None]) -> Iterator[HostPool]:
-    """Hosts as actors of the Ray cluster at `address`, in a namespace of this job's own; gone afterwards."""
-    import ray  # here, not above: attaching takes seconds and only jobs on a cluster need it
+    """Hosts as actors of the Ray cluster at `address`; gone afterwards, while this process stays attached.
+
+    Attaching takes seconds, so a worker's child does it at its first job and again only when the cluster was lost.
+    """
+    import ray  # here, not above: only jobs on a cluster need it
+
+    actors: list[Any] = []
 
     def gather(pending: list[Any]) -> list[Any]:
         waiting = pending
@@ -210,18 +218,41 @@ def ray_hosts(params: SimulateParams, address: str, hosts: int, check: Callable[
         _attach(ray, address)
         seats = seats_of(params, hosts)
         actor = ray.remote(num_cpus=0)(AgentHost)  # 0: hosts of several jobs share cores instead of waiting for them
-        yield HostPool([RayHandle(actor.remote(own, params.seed)) for own in seats], seats, gather)
+        actors.extend(actor.remote(own, params.seed) for own in seats)
+        yield HostPool([RayHandle(host) for host in actors], seats, gather)
     except ray.exceptions.RayTaskError:
         raise  # an error of our own code on a host: it will happen again
     except ray.exceptions.RayError as lost:
+        ray.shutdown()  # the next job attaches anew
+        actors.clear()
         raise Retryable(f"an agent host on the Ray cluster at {address} was lost: {lost}") from lost
     finally:
-        ray.shutdown()
+        for host in actors:
+            ray.kill(host)
 
 
 def _attach(ray: Any, address: str) -> None:
-    """Join the cluster. Ray gives this driver a namespace of its own; no actor is detached, so all end with it."""
+    """Join the cluster, unless this process is in it. Ray gives the driver a namespace of its own; no actor is
+    detached, so all end with it. Raises Retryable."""
+    if ray.is_initialized():
+        if _answers(ray):
+            return
+        ray.shutdown()
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError) as refused:
         raise Retryable(f"can't reach the Ray cluster at {address}: {refused}") from refused
+
+
+def _answers(ray: Any) -> bool:
+    """Whether the cluster this process is attached to still stands. Asked in a thread: a dead one never answers."""
+    answer: list[bool] = []
+
+    def ask() -> None:
+        with suppress(Exception):  # whatever Ray raises, the answer is no
+            answer.append(any(node["Alive"] for node in ray.nodes()))
+
+    asking = threading.Thread(target=ask, name="is Ray there?", daemon=True)
+    asking.start()
+    asking.join(ANSWER_S)
+    return answer == [True]

@@ -9,9 +9,10 @@ import os
 import shutil
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 import structlog
@@ -36,6 +37,7 @@ from workers.runtime.registry import entry_of
 from workers.runtime.threads import fix_threads
 
 RESULT_BYTES = 64 * 1024
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -132,8 +134,8 @@ class _Attempt:
     def _interrupt(self, interruption: Interrupted, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         if isinstance(interruption, HandBack):
             heartbeat.log("handed back: the worker is stopping", {"message": "handed back"})
-            heartbeat.flush()
-            return self.store.hand_back(self.claim)
+            self._patiently(heartbeat.flush)
+            return self._patiently(lambda: self.store.hand_back(self.claim))
         if isinstance(interruption, Cancelled):
             return self._end(Outcome(JobState.CANCELLED), ctx, heartbeat)
         if isinstance(interruption, TimedOut):
@@ -148,14 +150,14 @@ class _Attempt:
         kind, message = _words(failure)
         heartbeat.log(f"{kind}: {message}\n{''.join(traceback.format_exception(failure))}", {"message": message})
         if isinstance(failure, Retryable):
-            heartbeat.flush()
+            self._patiently(heartbeat.flush)
             return self._after_retryable(kind, message, ctx, heartbeat)
         return self._end(Outcome(JobState.FAILED, {}, kind, message), ctx, heartbeat)
 
     def _after_retryable(self, kind: str, message: str, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         if self.record.losses + 1 >= self.record.max_attempts:
             return self._end(Outcome(JobState.FAILED, {}, kind, message, True), ctx, heartbeat)
-        return self.store.retry_later(self.claim, kind, message)
+        return self._patiently(lambda: self.store.retry_later(self.claim, kind, message))
 
     def _end(self, outcome: Outcome, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         """Any end but success: log and manifest are kept, with whatever artifacts were finished."""
@@ -168,10 +170,10 @@ class _Attempt:
         self, ctx: ClaimContext | None, heartbeat: Heartbeat, spec: JobSpec | None, metrics: Any
     ) -> list[Artifact]:
         """Put log.txt and manifest.json; the artifacts as they will be listed."""
-        heartbeat.flush()
+        self._patiently(heartbeat.flush)
         finished = ctx.artifacts if ctx else ()
         self.work_dir.mkdir(parents=True, exist_ok=True)
-        text = self.store.redis.get(f"{PREFIX}log:{self.claim.job_id}") or ""
+        text: str = self._patiently(lambda: self.store.redis.get(f"{PREFIX}log:{self.claim.job_id}")) or ""
         manifest = manifest_of(
             spec, self.record, json.loads(self.record.params), ctx.inputs_read if ctx else {}, finished
         )
@@ -195,25 +197,28 @@ class _Attempt:
         return {"artifacts": artifacts, "prefix": self.claim.prefix, "timings": timings}
 
     def _commit(self, outcome: Outcome) -> JobState:
-        """The fenced commit, tried for one lease TTL; an answer that got lost is looked up in the record."""
+        """The fenced commit; one whose answer got lost is looked up in the record."""
+        try:
+            state = self._patiently(lambda: self.store.commit(self.claim, outcome))
+        except LeaseLost:
+            state = self._already_committed()
+        self._commit_history()
+        return state
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """A call to the store, tried for one lease TTL: an outage shorter than that loses no work."""
         deadline = time.monotonic() + self.runtime.settings.lease_ttl_s
         while True:
             try:
-                state = self.store.commit(self.claim, outcome)
-                break
-            except LeaseLost:
-                state = self._already_committed()
-                break
+                return call()
             except redis.RedisError:
                 if time.monotonic() > deadline:
                     raise LeaseLost("the store can't be reached") from None
                 time.sleep(0.1)
-        self._commit_history()
-        return state
 
     def _already_committed(self) -> JobState:
         try:
-            record = self.store.get(self.claim.job_id)
+            record = self._patiently(lambda: self.store.get(self.claim.job_id))
         except NotFound:
             raise LeaseLost(f"job {self.claim.job_id} is gone") from None
         if not (record.state.is_final and record.prefix == self.claim.prefix):

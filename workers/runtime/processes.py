@@ -24,6 +24,15 @@ def end_group(leader: int, job_id: str) -> int:
     return ended
 
 
+def is_living_child(pid: int | None) -> bool:
+    """Whether this process has such a child, and it is not a zombie."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(parent) == os.getpid() and state != "Z"
+
+
 def _belongs(pid: int, leader: int, job_id: str) -> bool:
     """In the leader's group, and the leader itself or started by that job."""
     try:

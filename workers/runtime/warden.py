@@ -1,14 +1,13 @@
 """The thread in a worker's main process that answers for its children.
 
 It keeps the worker in the list of those alive, touches the liveness file, kills the process group of a job that neither
-cancelled, timed out nor handed back in its time, and returns the jobs of children that died.
+cancelled, timed out nor handed back in its time, and returns the jobs whose child is dead: killed, or of a former
+incarnation of this worker. It asks the system, not Celery, so nothing is missed while Redis is away.
 """
 
 import shutil
 import threading
 import time
-from collections import deque
-from pathlib import Path
 
 import redis
 import structlog
@@ -18,7 +17,7 @@ from shared.jobs.record import JobRecord
 from shared.jobs.store import JobStore
 from shared.jobs.workers import WorkerList
 from shared.settings import Settings
-from workers.runtime.processes import end_group
+from workers.runtime.processes import end_group, is_living_child
 
 EVERY_S = 0.5
 ALIVE_FOR_S = 10.0
@@ -32,8 +31,8 @@ class Warden:
     def __init__(self, name: str, pool: str, slots: int, settings: Settings, store: JobStore) -> None:
         self.name, self.pool, self.slots, self.settings, self.store = name, pool, slots, settings, store
         self._workers = WorkerList(store)
-        self._lost: deque[tuple[str, int]] = deque()
         self._stopping_since: float | None = None
+        self._wake = threading.Event()
         self._work = settings.data.resolve() / "work"
         self._alive_file = settings.data.resolve() / "run" / f"{name}.alive"
         self._thread = threading.Thread(target=self._watch, name="warden", daemon=True)
@@ -42,55 +41,47 @@ class Warden:
         self._alive_file.parent.mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
-    def end_former_incarnation(self) -> None:
-        """A worker that starts ends the leases that one of its name held: nobody runs those jobs."""
-        for job_id in self.store.held_by(self.name):
-            record = self._record(job_id)
-            if record is not None:
-                self._return(record)
-
-    def child_lost(self, job_id: str, attempt: int) -> None:
-        """A pool child died with this attempt in it. Called in the main thread: only takes note."""
-        self._lost.append((job_id, attempt))
+    def child_lost(self) -> None:
+        """A pool child died: look now, not at the next round."""
+        self._wake.set()
 
     def stopping(self) -> None:
         """SIGTERM came: ask every job to hand itself back, and give it its grace."""
         self._stopping_since = time.monotonic()
+        self._wake.set()
 
     def leave(self) -> None:
         """The worker is gone from the list."""
         self._workers.remove(self.name, self.pool)
 
-    def _watch(self) -> None:
-        while True:
-            try:
-                self._round()
-            except (redis.RedisError, OSError) as error:
-                log.warning("store unreachable", error=str(error), worker=self.name)
-            time.sleep(EVERY_S)
-
-    def _round(self) -> None:
-        self._return_lost()
+    def round(self) -> None:
+        """Look at every job this worker holds, once."""
+        for job_id in self.store.held_by(self.name):
+            record = self._record(job_id)
+            if record is None or record.worker != self.name:
+                continue
+            if not is_living_child(record.pid):
+                self._return(record)
+            elif reason := self._reason_to_kill(record):
+                log.warning("killing the job's process group", job_id=job_id, reason=reason)
+                self._kill(record)
         if self._stopping_since is None:
             self._workers.announce(self.name, self.pool, self.slots, ALIVE_FOR_S)
         else:
             self.store.request_hand_back(self.name)
-        for job_id in self.store.held_by(self.name):
-            record = self._record(job_id)
-            if record is not None and (reason := self._reason_to_kill(record)):
-                log.warning("killing the job's process group", job_id=job_id, reason=reason)
-                self._kill(record)
-        Path(self._alive_file).touch()
+        self._alive_file.touch()
 
-    def _return_lost(self) -> None:
-        while self._lost:
-            job_id, attempt = self._lost[0]
-            record = self._record(job_id)
-            if record is not None and record.attempt == attempt:
-                self._return(record)
-            self._lost.popleft()
+    def _watch(self) -> None:
+        while True:
+            try:
+                self.round()
+            except (redis.RedisError, OSError) as error:
+                log.warning("store unreachable", error=str(error), worker=self.name)
+            self._wake.wait(EVERY_S)
+            self._wake.clear()
 
     def _return(self, record: JobRecord) -> None:
+        """The child that held this attempt is dead, or was a former incarnation's: the job goes back to its queue."""
         self._kill(record)
         for folder in self._work.glob(f"{record.id}-{record.attempt}-*"):
             shutil.rmtree(folder, ignore_errors=True)

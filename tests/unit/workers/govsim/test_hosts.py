@@ -125,13 +125,19 @@ def test_one_host_three_hosts_and_no_cluster_give_the_same_bytes(ray_address, tm
         assert results_of(tmp_path / hosts, ClusterContext, **SOCIETY, order=order) == expected
 
 
-def test_hosts_are_gone_when_the_job_ends(ray_address, tmp_path):
+def test_hosts_are_gone_when_the_job_ends_and_the_process_stays_attached(ray_address, tmp_path):
     import ray
 
-    with open_hosts(ClusterContext(tmp_path), SimulateParams(), Settings(ray_address=ray_address, ray_hosts=2)) as pool:
+    settings = Settings(ray_address=ray_address, ray_hosts=2)
+    with open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool:
         assert pool.harvest(call(0, [100], [10])).tolist() == [[10] * 5]
-        assert ray.is_initialized()
-    assert not ray.is_initialized()
+        hosts = [handle._actor for handle in pool._handles]
+    assert ray.is_initialized()
+    for host in hosts:
+        with pytest.raises(ray.exceptions.RayActorError):
+            ray.get(host.harvest.remote(call(0, [100], [10])), timeout=10)
+    with open_hosts(ClusterContext(tmp_path), SimulateParams(), settings) as pool:
+        assert pool.harvest(call(0, [100], [10])).tolist() == [[10] * 5]
 
 
 def test_a_lost_host_is_retryable(ray_address, tmp_path):

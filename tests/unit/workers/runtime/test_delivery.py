@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+import redis
 
 from shared.jobs.errors import LeaseLost
 from shared.jobs.layout import committed_key, job_file
@@ -139,8 +140,6 @@ class Forgetful(JobStore):
 
     def commit(self, claim: Claim, outcome: Outcome) -> JobState:
         super().commit(claim, outcome)
-        import redis
-
         if not hasattr(self, "_lost"):
             self._lost = True
             raise redis.ConnectionError("connection lost")
@@ -186,3 +185,24 @@ def test_a_stale_attempt_cannot_report(bench: Bench) -> None:
     bench.store.lose(job_id, 1)
     with pytest.raises(LeaseLost):
         bench.store.report(claimed[0], Report({"progress": "{}"}))
+
+
+class Outage(JobStore):
+    """A store that can't be reached around the end of a job, a few times."""
+
+    failures = 3
+
+    def commit(self, claim: Claim, outcome: Outcome) -> JobState:
+        if self.failures:
+            self.failures -= 1
+            raise redis.ConnectionError("down")
+        return super().commit(claim, outcome)
+
+
+def test_an_outage_shorter_than_the_lease_loses_no_work(bench: Bench) -> None:
+    job_id = bench.submit("test.noop", {})
+    patient = type(bench.runtime)(
+        bench.runtime.settings, Outage(bench.store.redis), bench.artifacts, bench.runtime.worker
+    )
+    assert deliver(job_id, 1, patient) is JobState.SUCCEEDED
+    assert bench.store.get(job_id).losses == 0

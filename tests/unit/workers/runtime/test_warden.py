@@ -1,10 +1,14 @@
 """The thread in a worker's main process that answers for its children."""
 
+import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared.jobs.states import JobState
+from shared.jobs.store import Worker
 from shared.jobs.workers import WorkerList
 from shared.settings import Settings
 from tests.unit.workers.runtime.conftest import Bench
@@ -21,57 +25,55 @@ def warden(bench: Bench) -> Warden:
     return made
 
 
-def held(bench: Bench) -> str:
-    """A job that this worker holds, in a child that is gone."""
-    from dataclasses import replace
-
+def held(bench: Bench, pid: int = NOBODY) -> str:
+    """A job that this worker holds, by default in a child that is gone."""
     job_id = bench.submit("test.noop", {})
-    assert bench.store.claim(job_id, 1, replace(bench.runtime.worker, pid=NOBODY)) is not None
+    assert bench.store.claim(job_id, 1, replace(bench.runtime.worker, pid=pid)) is not None
     return job_id
 
 
 def test_a_worker_that_starts_returns_what_one_of_its_name_held(bench: Bench, warden: Warden) -> None:
     job_id = held(bench)
-    warden.end_former_incarnation()
+    warden.round()
     record = bench.store.get(job_id)
     assert (record.state, record.losses) == (JobState.QUEUED, 1)
 
 
-def test_a_dead_childs_job_is_returned_at_the_next_round(bench: Bench, warden: Warden) -> None:
-    job_id = held(bench)
-    warden.child_lost(job_id, 1)
-    warden._round()
+def test_a_living_childs_job_is_left_alone_and_a_dead_childs_is_returned(bench: Bench, warden: Warden) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    job_id = held(bench, child.pid)
+    warden.round()
+    assert bench.store.get(job_id).state is JobState.RUNNING
+    child.kill()
+    warden.round()  # a zombie by now, or about to be one
+    child.wait()
+    warden.round()
     assert bench.store.get(job_id).state is JobState.QUEUED
 
 
-def test_a_dead_child_of_an_attempt_long_past_returns_nothing(bench: Bench, warden: Warden) -> None:
+def test_a_job_that_another_worker_took_over_is_left_to_it(bench: Bench, warden: Warden) -> None:
     job_id = held(bench)
     bench.store.lose(job_id, 1)
-    from shared.jobs.store import Worker
-
     assert bench.store.claim(job_id, 2, Worker("other@here", NOBODY)) is not None
-    warden.child_lost(job_id, 1)
-    warden._round()
+    warden.round()
     assert bench.store.get(job_id).state is JobState.RUNNING
 
 
 def test_a_round_announces_the_worker_and_touches_the_liveness_file(bench: Bench, warden: Warden) -> None:
-    warden._round()
+    warden.round()
     status = WorkerList(bench.store).status("test")
     assert (status.workers, status.slots) == (1, 2)
     assert Path(warden._alive_file).exists()
 
 
 def test_a_worker_that_leaves_is_off_the_list(bench: Bench, warden: Warden) -> None:
-    warden._round()
+    warden.round()
     warden.leave()
     assert WorkerList(bench.store).status("test").workers == 0
 
 
 @pytest.mark.parametrize("why", ["cancel", "stop"])
 def test_a_job_that_does_not_heed_is_killed_after_its_grace(bench: Bench, warden: Warden, why: str) -> None:
-    import time
-
     job_id = held(bench)
     if why == "cancel":
         bench.store.cancel(job_id)
