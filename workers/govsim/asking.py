@@ -5,7 +5,7 @@ which is counted. A model that can't be reached raises Retryable.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -82,11 +82,10 @@ class Counts:
 
 @dataclass
 class Interview:
-    """The questions of one run in one phase of a month."""
+    """Questions asked together: those of one run in one phase of a month, or those of a test."""
 
-    run: int
-    month: int  # from 1
-    phase: str
+    prefix: str  # of the keys of its calls
+    about: Mapping[str, Any]  # what each record says first: run, month, phase
     names: Sequence[str]
     sampling: Sampling
     counts: Counts = field(default_factory=Counts)
@@ -94,7 +93,7 @@ class Interview:
 
     def key(self, name: str) -> str:
         """The call key of a question of that name."""
-        return f"run{self.run}/month{self.month}/{name}"
+        return f"{self.prefix}/{name}"
 
     async def ask(self, voice: Voice, question: Question[T]) -> T:
         """The question's answer, or its default."""
@@ -143,9 +142,7 @@ class Interview:
         agent = question.agent
         return {
             "key": key,
-            "run": self.run,
-            "month": self.month,
-            "phase": self.phase,
+            **self.about,
             "kind": question.kind,
             "agent": agent,
             "name": None if agent is None else self.names[agent],

@@ -96,8 +96,8 @@ class Discussion:
 def as_line(interview: Interview, outcome: Outcome) -> dict[str, Any]:
     """A discussion as `conversations.jsonl` holds it, with the keys of the prompts in the transcript."""
     return {
-        "run": interview.run,
-        "month": interview.month,
+        "run": interview.about["run"],
+        "month": interview.about["month"],
         "utterances": [
             {"agent": said.agent, "name": said.name, "text": said.text, "key": said.key}
             for said in outcome.conversation.said

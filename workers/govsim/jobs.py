@@ -6,7 +6,15 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from shared.jobs.catalog.govsim import AnalyseParams, AnalyseResult, SimulatedRun, SimulateParams, SimulateResult
+from shared.jobs.catalog.govsim import (
+    AnalyseParams,
+    AnalyseResult,
+    SimulatedRun,
+    SimulateParams,
+    SimulateResult,
+    SubskillsParams,
+    SubskillsResult,
+)
 from shared.jobs.context import JobContext
 from shared.jobs.references import Ref
 from shared.llm.chat import ChatModel
@@ -29,6 +37,8 @@ from workers.govsim.records import describe
 from workers.govsim.report import FIRST_RUNS, RESULT_BYTES, bytes_of, first_outcomes, statistics, write_summary
 from workers.govsim.run_figures import of_runs
 from workers.govsim.simulation import RUNS, Simulation, made_runs
+from workers.govsim.subskill_figures import subskill_bars
+from workers.govsim.subskills import SubskillTests
 from workers.govsim.talking import TalkingSociety, llm_agents, watched
 from workers.govsim.waves import CONVERSATIONS, TRANSCRIPT, TalkingSimulation
 
@@ -66,6 +76,33 @@ async def talk_through(
         with ctx.timed("simulate"):
             await watched(simulation.run(), ctx.check)
     return conclude(simulation, params, ctx)
+
+
+def subskills(params: SubskillsParams, ctx: JobContext) -> SubskillsResult:
+    """Ask one model the paper's test questions."""
+    return asyncio.run(_subskills(params, ctx))
+
+
+async def _subskills(params: SubskillsParams, ctx: JobContext) -> SubskillsResult:
+    async with open_models({params.model}, ctx, Settings()) as models:
+        return await examine(params, ctx, models[params.model])
+
+
+async def examine(params: SubskillsParams, ctx: JobContext, model: ChatModel) -> SubskillsResult:
+    """Ask this model the test questions."""
+    tests = SubskillTests(params, ctx, Voice(params.model, KeptReplies(model, ctx), parser_of(params.parser)))
+    with ctx.timed("ask"):
+        await watched(tests.run(), ctx.check)
+    ctx.write_json("subskills.plotly.json", subskill_bars({str(params.model): tests.scores}))
+    counts = tests.counts
+    return SubskillsResult(
+        model=str(params.model),
+        scenario=params.scenario,
+        scores=tests.scores,
+        model_calls=counts.model_calls,
+        tokens_in=counts.tokens_in,
+        tokens_out=counts.tokens_out,
+    )
 
 
 def framework_of(params: SimulateParams) -> Ref:

@@ -87,6 +87,10 @@ class Prompts:
         chat = f"In the group chat: {', '.join(present)}.\n\n{_conversation(said)}"
         return Prompt(f"{self._situation(told, self.scene.meeting)}\n\n{chat}\n\n{task}", UTTERANCE_LABEL)
 
+    def question(self, told: Told, task: str) -> Prompt:
+        """A question of the sub-skill tests."""
+        return Prompt(f"{self._situation(told, self.scene.place)}\n\nTask: {task}")
+
     def planning(self, agent: int, said: Sequence[Line]) -> Prompt:
         """What one should remember for planning."""
         return self._thought(

@@ -7,14 +7,13 @@ many runs there are. `TalkingSociety.run` is the entry point.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from shared.jobs.catalog.govsim import Llm, SimulateParams
-from shared.jobs.context import JobContext
 from shared.jobs.errors import Interrupted
 from workers.govsim.agents import Agent, Mind
 from workers.govsim.asking import Counts, Interview, Voice, sampling_of
@@ -101,9 +100,7 @@ class TalkingSociety:
         phase = PHASES[wave.phase]
         playing = [wave.runs[row] for row in wave.alive]
         known = {run.row: {number: len(agent.memory.nodes) for number, agent in run.agents.items()} for run in playing}
-        interviews = [
-            Interview(run.run, wave.month + 1, phase, self._params.names, self._sampling) for run in playing
-        ]
+        interviews = [self._interview(run, wave.month + 1, phase) for run in playing]
         play = {"harvest": self._harvest, "discussion": self._discuss, "home": self._go_home}[phase]
         said = await all_of(play(wave, run, own) for run, own in zip(playing, interviews, strict=True))
         for run, interview in zip(playing, interviews, strict=True):
@@ -114,6 +111,10 @@ class TalkingSociety:
             [line for run in playing for line in _new_nodes(run, known[run.row])],
             [line for line in said if line is not None],
         )
+
+    def _interview(self, run: TalkingRun, month: int, phase: str) -> Interview:
+        about = {"run": run.run, "month": month, "phase": phase}
+        return Interview(f"run{run.run}/month{month}", about, self._params.names, self._sampling)
 
     def _move_on(self, wave: Wave) -> None:
         """To the next phase; after the last one the runs that collapsed are over and the others' stock grows."""
@@ -218,7 +219,7 @@ class TalkingSociety:
         return {number: agent for number, agent in run.agents.items() if number < present}
 
 
-async def all_of(work: Iterator[Awaitable[T]]) -> list[T]:
+async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:
     """Everything at once. After a failure the others still finish, so that no reply that was paid for is lost."""
     done = await asyncio.gather(*work, return_exceptions=True)
     for outcome in done:
