@@ -22,7 +22,13 @@ WORDS = ["<pad>", "end", "user", "assistant", "system", "Answer", ":", *map(str,
 
 
 def save_tiny_model(
-    folder: Path, *, seed: int = 0, template: str | None = CHAT_TEMPLATE, context: int = 256, width: int = 32, layers: int = 2
+    folder: Path,
+    *,
+    seed: int = 0,
+    template: str | None = CHAT_TEMPLATE,
+    context: int = 256,
+    width: int = 32,
+    layers: int = 2,
 ) -> Path:
     """A model folder, weights drawn with this seed."""
     torch.manual_seed(seed)

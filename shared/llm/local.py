@@ -84,7 +84,7 @@ class LocalChat:
     prefill = True
 
     def __init__(self, loaded: LoadedModel, most_rows: int = MOST_ROWS) -> None:
-        self._loaded, self._most_rows = loaded, most_rows
+        self.loaded, self._most_rows = loaded, most_rows
         self._waiting: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._stopping = threading.Event()
         self.batches: list[int] = []
@@ -158,7 +158,7 @@ class LocalChat:
         rows = []
         for entry in batch:
             try:
-                rows.append((self._loaded.row(entry.call), entry.reply))
+                rows.append((self.loaded.row(entry.call), entry.reply))
             except Permanent as refusal:
                 _settle(entry.reply, refusal)
         return rows
@@ -174,7 +174,7 @@ class LocalChat:
             return not (self._stopping.is_set() or futures[id(row)].cancelled())
 
         with _computing:
-            generate(self._loaded.model, [row for row, _ in rows], done, is_wanted)
+            generate(self.loaded.model, [row for row, _ in rows], done, is_wanted)
 
 
 def _settle(future: asyncio.Future[Reply], outcome: Reply | Exception) -> None:

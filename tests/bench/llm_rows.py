@@ -113,7 +113,7 @@ def _overhead_row(name: str, ours: list[float], bare: list[float]) -> Row:
 
 
 def local_batching_rows(quick: bool = False) -> list[Row]:
-    """Requests per second of a local model with 1, 5, 20 and 40 callers, beside transformers' own `generate` one by one.
+    """Requests per second of a local model with 1, 5, 20 and 40 callers, beside transformers' `generate` one by one.
 
     The model is a decoder of 7 million random weights, 100 tokens in and 8 out: what it costs is real, what it says is
     not.
@@ -158,7 +158,7 @@ async def _rate(chat: LocalChat, callers: int) -> float:
 
 async def _library_rate(chat: LocalChat, requests: int) -> float:
     """Requests per second of transformers' `generate`, one by one."""
-    loaded = chat._loaded
+    loaded = chat.loaded
 
     def generate() -> None:
         for n in range(requests):

@@ -1,5 +1,6 @@
 """The reply store: what was stored is found by every later attempt, wherever the one before was killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -199,10 +200,8 @@ class TestLocalContext:
         ctx = LocalContext(tmp_path / "out")
         _phase(ctx, 0)
         _die_at(monkeypatch, step)
-        try:
+        with contextlib.suppress(_Killed):
             _phase(ctx, 1)
-        except _Killed:
-            pass
         monkeypatch.undo()
         ctx.release()
         again = LocalContext(tmp_path / "out")

@@ -1,6 +1,7 @@
 """Models behind a real HTTP server: what is sent, how hard, what is asked again and what is not."""
 
 import asyncio
+import itertools
 import json
 import time
 from dataclasses import replace
@@ -174,9 +175,7 @@ class TestPassingFailures:
 
 class TestLastingFailures:
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-    def test_a_refusal_is_not_asked_again_and_says_why(
-        self, opened: Opened, server: OpenAIServer, status: int
-    ) -> None:
+    def test_a_refusal_is_not_asked_again_and_says_why(self, opened: Opened, server: OpenAIServer, status: int) -> None:
         server.behave(KEY, Behaviour(status=status, message="model not found"))
         with pytest.raises(Permanent, match=f"endpoint lab answered {status} to call {KEY}: model not found"):
             ask(opened)
@@ -225,7 +224,7 @@ class TestHowHard:
         ask_together(opened, 4, requests_per_minute=300)
         times = [request.at_s for request in server.requests]
         assert len(times) == 5
-        assert min(later - earlier for earlier, later in zip(times, times[1:], strict=False)) >= 0.15
+        assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.15
 
     def test_an_unused_endpoint_is_not_asked(self, opened: Opened, server: OpenAIServer) -> None:
         ask_together(opened, 0)
@@ -263,7 +262,9 @@ class TestSecrets:
     @pytest.mark.parametrize(
         "behaviour",
         [
-            pytest.param(Behaviour(status=401, message=f"Incorrect API key provided: {key}"), id="repeated by a refusal"),
+            pytest.param(
+                Behaviour(status=401, message=f"Incorrect API key provided: {key}"), id="repeated by a refusal"
+            ),
             pytest.param(Behaviour(status=500, message=f"bad key {key}"), id="repeated by a failure"),
             pytest.param(Behaviour(status=400, raw=f"bad key {key}".encode()), id="repeated without JSON"),
             pytest.param(Behaviour(raw=f'{{"{key}": 1}}'.encode()), id="repeated in no completion"),

@@ -40,7 +40,9 @@ def loaded(folder: Path) -> LoadedModel:
 def spoken(count: int, **changes: Any) -> list[ChatCall]:
     """Calls of various lengths and samplings."""
     return [
-        call(f"call/{n}", "a b c d " * (1 + n % 5), temperature=KINDS[n % 3][0], top_p=KINDS[n % 3][1], seed=n, **changes)
+        call(
+            f"call/{n}", "a b c d " * (1 + n % 5), temperature=KINDS[n % 3][0], top_p=KINDS[n % 3][1], seed=n, **changes
+        )
         for n in range(count)
     ]
 
@@ -63,7 +65,7 @@ def opened(folder_or_tar: Path, tmp_path: Path, ref: Ref = REF, **settings: Any)
         async with open_models([ref], context, Settings(data=tmp_path / "data", **settings)) as models:
             chat = models[ref]
             assert isinstance(chat, LocalChat)
-            return chat._loaded
+            return chat.loaded
 
     return asyncio.run(open_())
 

@@ -38,5 +38,7 @@ def test_a_file_that_can_not_be_read_refuses_every_endpoint(api: FlaskClient, se
     settings.endpoints.write_text('{"lab": {"base_url": "http://a", "api_key": "sk-123"}}')
     status, problem = submitted(api, "endpoint:lab/some-model")
     assert status == 422
-    assert problem["errors"][0]["msg"].startswith("TENFOLD_ENDPOINTS (endpoints.json) can't be read: lab.api_key: Extra")
+    assert problem["errors"][0]["msg"].startswith(
+        "TENFOLD_ENDPOINTS (endpoints.json) can't be read: lab.api_key: Extra"
+    )
     assert "sk-123" not in json.dumps(problem)

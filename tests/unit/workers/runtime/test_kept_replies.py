@@ -1,5 +1,6 @@
 """Model replies of a job in a cluster: they belong to the job, whichever attempt asked, and go when it succeeded."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,10 +181,8 @@ def test_a_kill_at_any_change_of_the_store_costs_at_most_the_call_in_flight(
 
     with attempt(bench, job_id, 1, tmp_path) as ctx:
         ctx._artifacts = DyingStore(bench.artifacts.root, dies_at, after=after)
-        try:
+        with contextlib.suppress(_Killed):
             work(ctx)
-        except _Killed:
-            pass
     with attempt(bench, job_id, 2, tmp_path) as ctx:
         work(ctx)
         assert found(ctx, 2) == expected(2)
