@@ -14,6 +14,8 @@ from shared.jobs.catalog.govsim import (
     SimulateResult,
     SubskillsParams,
     SubskillsResult,
+    TrainCloneParams,
+    TrainCloneResult,
 )
 from shared.jobs.context import JobContext
 from shared.jobs.references import Ref
@@ -25,6 +27,7 @@ from shared.settings import Settings
 from workers.govsim.agents import mind_of
 from workers.govsim.analysis import Analysis
 from workers.govsim.asking import Voice
+from workers.govsim.decisions import choose
 from workers.govsim.discussion import discussion_of
 from workers.govsim.figures import Condition, figures
 from workers.govsim.hosts import open_hosts
@@ -102,6 +105,24 @@ async def examine(params: SubskillsParams, ctx: JobContext, model: ChatModel) ->
         model_calls=counts.model_calls,
         tokens_in=counts.tokens_in,
         tokens_out=counts.tokens_out,
+    )
+
+
+def train_clone(params: TrainCloneParams, ctx: JobContext) -> TrainCloneResult:
+    """Train a small model on logged decisions."""
+    from workers.govsim.clone import Training  # torch and transformers: seconds
+
+    chosen = choose(ctx.input(params.replies), str(params.replies), params.models)
+    training = Training(params, ctx, chosen.decisions)
+    with ctx.timed("train"):
+        training.run()
+    return TrainCloneResult(
+        decisions=len(chosen.decisions),
+        universalized_decisions=sum(decision.universalized for decision in chosen.decisions),
+        runs=len({decision.run for decision in chosen.decisions}),
+        left_out=chosen.left_out,
+        parameters=training.model.num_parameters(),
+        loss=training.loss,
     )
 
 

@@ -556,6 +556,37 @@ class SubskillsResult(ModelUse):
     scores: list[SubskillScore] = Field(description="One per test.")
 
 
+class TrainCloneParams(Params):
+    """Logged decisions to train a small model on: it then takes what such agents take, and knows nothing else."""
+
+    replies: Source = Field(
+        description="JSONL {run, model, month, agent, pool, memories, reply, wanted}, one harvest decision a line."
+    )
+    models: list[Annotated[Text, Field(min_length=1, max_length=200)]] | None = Field(
+        None, min_length=1, max_length=100, description="Learn from runs of these models only. Left out: from all."
+    )
+    scenario: Scenario = Field("fishery", description="Whose words the clone is asked in.")
+    steps: int = Field(400, ge=1, le=100_000, description="Training steps.")
+    batch_size: int = Field(
+        32, ge=1, le=4096, description="Decisions a step; half of them with universalization, where there are both."
+    )
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="Of AdamW.")
+    layers: int = Field(2, ge=1, le=24, description="Of the decoder.")
+    width: int = Field(64, ge=8, le=1024, multiple_of=8, description="Of the decoder; heads are 16 wide, or 8.")
+    seed: Seed = 42
+
+
+class TrainCloneResult(Result):
+    """What was learnt from. The clone is `model.tar`: use it as the model `job:<id>/model.tar`."""
+
+    decisions: int = Field(description="Decisions learnt from.")
+    universalized_decisions: int = Field(description="Those made with the universalization sentence in memory.")
+    runs: int = Field(description="Runs they come from.")
+    left_out: int = Field(description="Decisions without a reply, of mixed societies or of other models.")
+    parameters: int = Field(description="Of the clone.")
+    loss: float = Field(description="Mean cross-entropy per token over the last 50 steps, nats.")
+
+
 class AnalyseParams(Params):
     """Logs of finished runs to read into the paper's metrics and figures."""
 
@@ -643,6 +674,15 @@ KINDS = [
         summary="Ask a language model the paper's questions on dynamics, sustainable takings and thresholds.",
         progress_unit="items",
         checkpoint_grain="each test, each reply on arrival",
+    ),
+    JobSpec(
+        "govsim.train_clone",
+        params=TrainCloneParams,
+        result=TrainCloneResult,
+        pool="gpu",
+        summary="Train a small local model on logged harvest decisions, to be asked like any other model.",
+        progress_unit="steps",
+        checkpoint_grain="every 50 steps",
     ),
     JobSpec(
         "govsim.analyse",
