@@ -38,7 +38,11 @@ def real_data_root() -> Path:
 @pytest.fixture(scope="session")
 def kinds_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where tests/kinds is installed, entry point included; belongs on PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("kinds")
+    return install_kinds(tmp_path_factory.mktemp("kinds"))
+
+
+def install_kinds(folder: Path) -> Path:
+    """Install tests/kinds under a folder of its own, and return what belongs on PYTHONPATH."""
     source = folder / "source"  # a copy: building leaves files behind
     shutil.copytree(KINDS, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]

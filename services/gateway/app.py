@@ -2,9 +2,10 @@
 
 import re
 import secrets
+import time
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 
 from services.gateway import (
     admin,
@@ -72,30 +73,31 @@ def create_app(settings: Settings | None = None) -> Flask:
         operations=operations,
     )
     problems.install(app)
-    app.before_request(_begin)
-    health.measure_requests(app)
+    open_paths = frozenset(operation.path for operation in operations if operation.is_open)
+    app.before_request(lambda: _begin(settings, open_paths))  # one function each: every one costs each request
     app.after_request(_finish)
-    open_paths = {operation.path for operation in operations if operation.is_open}
-    app.before_request(lambda: _admit(open_paths))
     for resource in RESOURCES:
         resource.install(app)
     return app
 
 
-def _begin() -> None:
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if REQUEST_ID.match(given) else secrets.token_hex(8)
-
-
-def _admit(open_paths: set[str]) -> None:
-    """Host and origin for every call; a caller for every call but the open ones."""
-    auth.check_origin()
-    if request.path not in open_paths:
-        auth.authenticate()
+def _begin(settings: Settings, open_paths: frozenset[str]) -> None:
+    """Name the request; check host and origin of every call, the caller of every call but the open ones."""
+    environ, known = request.environ, g._get_current_object()  # once: proxies cost at each use
+    known.started = time.perf_counter()
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    known.request_id = given if REQUEST_ID.match(given) else secrets.token_hex(8)
+    auth.check_origin(environ, settings)
+    if environ["PATH_INFO"] not in open_paths:
+        known.caller = auth.authenticate(environ, settings)
 
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
-    if response.status_code >= 400 and not drain():
-        response.headers["Connection"] = "close"
+    status = response.status_code
+    if status >= 400:
+        drain()
+    here: Request = request._get_current_object()  # type: ignore[attr-defined]
+    rule = here.url_rule
+    health.observe(here.method if rule else "any", rule.rule if rule else "none", status, g.started)
     return response

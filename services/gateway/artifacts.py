@@ -89,4 +89,5 @@ def send(key: str, entry: dict[str, Any]) -> Response:
 
 def _takes_range() -> bool:
     """One range is served, as clients ask to resume a download; of several the whole is sent, as HTTP allows."""
-    return request.range is not None and len(request.range.ranges) == 1
+    wanted = request.range
+    return wanted is not None and wanted.units == "bytes" and len(wanted.ranges) == 1

@@ -6,21 +6,22 @@ TENFOLD_AUTH says. On loopback the Host header is checked (DNS rebinding); a for
 """
 
 import hmac
-from functools import cache
+from functools import lru_cache
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
-from flask import g, request
+from flask import g
 
 from services.gateway.problems import Problem
 from services.gateway.state import gateway
 from shared.jobs.tokens import Caller, Scope, Tokens
 from shared.settings import Settings
 
-LOCAL = "local"
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 REDTEAM = frozenset({Scope.REDTEAM, Scope.REDTEAM_REVEAL})
-LOCAL_SCOPES = frozenset(Scope) - REDTEAM
+LOCAL = Caller("local", frozenset(Scope) - REDTEAM)
+LOCAL_REDTEAM = Caller("local", frozenset(Scope))
 
 
 def caller() -> Caller:
@@ -29,16 +30,14 @@ def caller() -> Caller:
     return known
 
 
-def authenticate() -> None:
-    """Find out who calls. Raises Problem 401."""
-    settings = gateway().settings
-    header = request.headers.get("Authorization")
+def authenticate(environ: dict[str, Any], settings: Settings) -> Caller:
+    """Who calls. Raises Problem 401."""
+    header = environ.get("HTTP_AUTHORIZATION")
     if header is not None:
-        g.caller = _holder(header)
-    elif trusts_loopback(settings) and _is_loopback(request.remote_addr):
-        g.caller = Caller(LOCAL, frozenset(Scope) if settings.redteam else LOCAL_SCOPES)
-    else:
-        raise _unauthorized("a token is required")
+        return _holder(header)
+    if trusts_loopback(settings) and _is_loopback(environ.get("REMOTE_ADDR", "")):
+        return LOCAL_REDTEAM if settings.redteam else LOCAL
+    raise _unauthorized("a token is required")
 
 
 def require(*scopes: Scope) -> None:
@@ -54,43 +53,44 @@ def require_owner(owner: str, what: str) -> None:
         raise Problem("forbidden", f"{what} is {owner}'s; changing another's needs the scope admin")
 
 
-def check_origin() -> None:
+def check_origin(environ: dict[str, Any], settings: Settings) -> None:
     """Refuse unknown Host headers and foreign origins. Raises Problem 403."""
-    settings = gateway().settings
-    named = _names(settings.hosts)
-    if trusts_loopback(settings) and _without_port(request.host) not in LOOPBACK_HOSTS | named:
-        raise Problem("forbidden", f"Host {request.host[:100]!r} is not this gateway's; add it to TENFOLD_HOSTS")
-    origin = request.headers.get("Origin")
-    if origin is not None and not _is_ours(origin, named):
+    host = environ.get("HTTP_HOST", "")
+    if trusts_loopback(settings) and not _is_named(host, settings.hosts):
+        raise Problem("forbidden", f"Host {host[:100]!r} is not this gateway's; add it to TENFOLD_HOSTS")
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is not None and not _is_ours(origin, host, settings.hosts):
         raise Problem("forbidden", f"Origin {origin[:100]!r} is foreign to this gateway")
 
 
 def trusts_loopback(settings: Settings) -> bool:
     """Whether callers on this machine need no token."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return settings.auth == "loopback" and host in LOOPBACK_HOSTS
+    return settings.auth == "loopback" and settings.host in ("127.0.0.1", "localhost", "::1")
 
 
-def _is_loopback(address: str | None) -> bool:
+@lru_cache(maxsize=1024)
+def _is_loopback(address: str) -> bool:
     return not address or ip_address(address).is_loopback  # no address: a Unix socket
 
 
-@cache
-def _names(hosts: str) -> frozenset[str]:
-    return frozenset(name.strip().lower() for name in hosts.split(",") if name.strip())
+@lru_cache(maxsize=1024)
+def _is_named(host: str, hosts: str) -> bool:
+    """Whether a Host header names this machine's loopback, or what the operator named."""
+    name = (host if host.endswith("]") else host.rsplit(":", 1)[0]).lower()
+    return name in LOOPBACK_HOSTS or name in _names(hosts)
 
 
-def _without_port(host: str) -> str:
-    return (host if host.endswith("]") else host.rsplit(":", 1)[0]).lower()
-
-
-def _is_ours(origin: str, named: frozenset[str]) -> bool:
-    """The origin is this gateway itself, or a host the operator named."""
+def _is_ours(origin: str, host: str, hosts: str) -> bool:
+    """Whether an origin is this gateway itself, or a host the operator named."""
     try:
         parts = urlsplit(origin)
-        return parts.netloc == request.host or (parts.hostname or "") in named
+        return parts.netloc == host or (parts.hostname or "") in _names(hosts)
     except ValueError:  # not a URL at all
         return False
+
+
+def _names(hosts: str) -> frozenset[str]:
+    return frozenset(name.strip().lower() for name in hosts.split(",") if name.strip())
 
 
 def _holder(header: str) -> Caller:
@@ -99,7 +99,7 @@ def _holder(header: str) -> Caller:
         raise _unauthorized("send Authorization: Bearer <token>")
     admin = gateway().settings.admin_token
     if admin and hmac.compare_digest(secret.strip().encode(), admin.encode()):
-        return Caller("admin", LOCAL_SCOPES)
+        return Caller("admin", LOCAL.scopes)
     holder = Tokens(gateway().store).caller(secret.strip())
     if holder is None:
         raise _unauthorized("the token is unknown, revoked or expired")

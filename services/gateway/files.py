@@ -9,7 +9,7 @@ from typing import IO
 from flask import Response, request
 
 from services.gateway.artifacts import ANY, send
-from services.gateway.bodies import read, refuse_oversize
+from services.gateway.bodies import BROKEN_OFF, broken_off, read, refuse_oversize
 from services.gateway.jobs import READ, WRITE
 from services.gateway.operations import Answer, Operation, Routes, answer_json
 from services.gateway.problems import Problem
@@ -79,11 +79,17 @@ def get_file(sha256: str) -> Response:
 def _source() -> tuple[IO[bytes], str]:
     """The stream to read and its media type."""
     if request.mimetype != "multipart/form-data":
+        if (
+            not request.content_type
+            and not request.content_length
+            and not request.environ.get("HTTP_TRANSFER_ENCODING")
+        ):
+            raise BadRequest("the body is missing", [FieldError(("body",), "send the file's bytes", "missing")])
         return request.stream, _media_type(request.mimetype)
     try:
         parts, fields = request.files.getlist("file"), [*request.files, *request.form]
-    except OSError:
-        raise Problem("malformed", "the body breaks off or its chunks are malformed") from None
+    except BROKEN_OFF:
+        raise broken_off() from None
     if len(parts) != 1 or len(fields) != 1:
         raise BadRequest(
             "a multipart upload has exactly one field `file`",

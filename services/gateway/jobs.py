@@ -1,19 +1,18 @@
 """`/v1/jobs`: submit, list, look, cancel, retry, delete."""
 
-import hashlib
-import json
 import time
-from typing import Annotated, Any, Literal
+from contextlib import suppress
+from typing import Annotated, Literal
 
 from flask import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.auth import caller, require_owner
 from services.gateway.bodies import read_json, validate, validate_query
-from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_json
+from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_text
 from services.gateway.state import gateway
 from services.gateway.submissions import audit, authorise, model_for, new_job, submission, submit_once
-from services.gateway.views import JobPage, JobView, job_item, job_view
+from services.gateway.views import JobPage, JobView, as_json, item_json, job_json
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import Conflict, NotFound
@@ -26,6 +25,7 @@ from shared.jobs.store import Query, Submitted
 from shared.jobs.tokens import Scope
 
 routes = Routes()
+AUDITED = 1000  # characters of the params in the red-team trail
 READ, WRITE = (Scope.JOBS_READ,), (Scope.JOBS_WRITE,)
 
 
@@ -86,20 +86,21 @@ def submit_job() -> Response:
     raw = read_json()
     body = validate(model_for(raw.value), raw.text)
     if query.dry_run:
-        return answer_json({"kind": body.kind, "params": json.loads(new_job(body).params)})
-    by = submission(raw.value)
+        return answer_text(f'{{"kind": "{body.kind}", "params": {new_job(body).params}}}')
+    by, parts = submission(raw.value), gateway()
 
     def attempt() -> Submitted:
         new = new_job(body)
-        gateway().refuse_when_full()
-        audit(body.kind, "submit", hashlib.sha256(new.params.encode()).hexdigest())
-        return gateway().store.submit(new, by)
+        parts.refuse_when_full()
+        audit(body.kind, "submit", new.params[:AUDITED])
+        return parts.store.submit(new, by)
 
     submitted = submit_once(by, attempt)
     if submitted.created:
         audit(body.kind, "submitted", submitted.id)
+    record = submitted.record or find_job(submitted.id)
     status = 202 if submitted.created else 200
-    return answer_json(_current(submitted.id), status, {"Location": f"/v1/jobs/{submitted.id}"})
+    return answer_text(_text(record), status, {"Location": f"/v1/jobs/{submitted.id}"})
 
 
 @routes.add(
@@ -110,8 +111,8 @@ def list_jobs() -> Response:
     owner = caller().owner if query.owner == "me" else query.owner
     labels = tuple((key, value) for key, _, value in (label.partition(":") for label in query.label))
     page = gateway().store.find(Query(query.kind, query.state, owner, labels, query.limit, query.cursor))
-    items = [job_item(record, _waiting_for(record)) for record in page.items]
-    return answer_json({"items": items, "next_cursor": page.next_cursor})
+    items = ", ".join(item_json(record, _waiting_for(record)) for record in page.items)
+    return answer_text(f'{{"items": [{items}], "next_cursor": {as_json(page.next_cursor)}}}')
 
 
 @routes.add(
@@ -121,7 +122,7 @@ def get_job(job_id: str) -> Response:
     query = validate_query(WaitQuery)
     if query.wait_s:
         _wait_until_final(job_id, query.wait_s)
-    return answer_json(_current(job_id))
+    return answer_text(_current(job_id))
 
 
 @routes.add(
@@ -138,7 +139,7 @@ def get_job(job_id: str) -> Response:
 def cancel_job(job_id: str) -> Response:
     _own_record(job_id)
     gateway().store.cancel(job_id)
-    return answer_json(_current(job_id), 202)
+    return answer_text(_current(job_id), 202)
 
 
 @routes.add(
@@ -162,7 +163,7 @@ def retry_job(job_id: str) -> Response:
     audit(spec.kind, "retry", job_id)
     message = gateway().messages.template(spec, record.priority)
     gateway().store.retry(job_id, message, queue_key(spec.pool, record.priority))
-    return answer_json(_current(job_id), 202)
+    return answer_text(_current(job_id), 202)
 
 
 @routes.add(
@@ -179,11 +180,8 @@ def retry_job(job_id: str) -> Response:
 def delete_job(job_id: str) -> Response:
     record = find_job(job_id)
     require_owner(record.owner, f"job {job_id}")
-    try:
+    with suppress(NotFound):  # its record is past its days: its files remain
         gateway().store.forget(job_id, with_files=True)
-    except NotFound:  # its record is past its days: its files remain, and may be in use
-        if users := gateway().store.unfinished_users(f"job:{job_id}"):
-            raise Conflict(f"job {job_id} is needed by the unfinished job {users[0]}") from None
     gateway().artifacts.delete(job_folder(job_id))
     return Response(status=204)
 
@@ -210,9 +208,12 @@ def _own_record(job_id: str) -> JobRecord:
     return record
 
 
-def _current(job_id: str) -> dict[str, Any]:
-    record = find_job(job_id)
-    return job_view(record, _waiting_for(record))
+def _current(job_id: str) -> str:
+    return _text(find_job(job_id))
+
+
+def _text(record: JobRecord) -> str:
+    return job_json(record, _waiting_for(record))
 
 
 def _waiting_for(record: JobRecord) -> list[str]:

@@ -24,12 +24,27 @@ from shared.jobs.catalog import catalog
 routes = Routes()
 REFS = "#/components/schemas/{model}"
 REQUEST_ID = {"required": True, "schema": {"type": "string"}}
+EVENT = {
+    "type": "object",
+    "description": "One server-sent event; `data` is a JSON object with the event's fields and its `attempt`.",
+    "properties": {
+        "id": {"type": "string", "pattern": r"^\d{1,16}-\d{1,16}$"},
+        "event": {"enum": ["state", "progress", "metric", "log", "token", "gap"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+    "required": ["id", "event", "data"],
+    "additionalProperties": False,
+}
+TEXTS = {"text/event-stream": EVENT, "text/html": {"type": "string"}, "text/plain": {"type": "string"}}
 LINKS = {
     ("POST", "/v1/jobs"): (
         ("job", "GET", "/v1/jobs/{job_id}", "job_id"),
         ("cancel", "POST", "/v1/jobs/{job_id}/cancel", "job_id"),
         ("artifacts", "GET", "/v1/jobs/{job_id}/artifacts", "job_id"),
         ("log", "GET", "/v1/jobs/{job_id}/log", "job_id"),
+        ("events", "GET", "/v1/jobs/{job_id}/events", "job_id"),
+        ("retry", "POST", "/v1/jobs/{job_id}/retry", "job_id"),
         ("delete", "DELETE", "/v1/jobs/{job_id}", "job_id"),
     ),
     ("POST", "/v1/sweeps"): (
@@ -223,6 +238,6 @@ def _content(operation: Operation, status: int, answer: Answer, schemas: dict[An
         schema = {"anyOf": [schemas[JobView, "serialization"], schemas[DryRunView, "serialization"]]}
     content = {}
     for media_type in answer.media_types:
-        is_text = media_type in ("text/event-stream", "text/html", "text/plain")
-        content[media_type] = {"schema": {"type": "string"} if is_text else schema}
+        text = TEXTS.get(media_type)
+        content[media_type] = {"schema": schema if text is None else text}
     return {"content": content}

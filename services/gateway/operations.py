@@ -1,6 +1,5 @@
 """How a route is declared: one `Operation` beside each view, from which Flask's URL map and OpenAPI both come."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,10 +7,12 @@ from typing import Any
 
 from flask import Flask, Response
 from pydantic import BaseModel
+from werkzeug.datastructures import Headers
 
 from services.gateway.auth import require
 from services.gateway.bodies import refuse_query
 from services.gateway.problems import Problem
+from services.gateway.views import as_json
 from shared.jobs.tokens import Scope
 
 ULID = r"^[0-9A-HJKMNP-TV-Z]{26}$"
@@ -80,9 +81,21 @@ class Routes:
             app.add_url_rule(rule, name, guarded, methods=[operation.method], provide_automatic_options=False)
 
 
+class JsonAnswer(Response):
+    """JSON text with headers that are final: nothing in them needs werkzeug's second look."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        return self.headers
+
+
 def answer_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return Response(json.dumps(value, ensure_ascii=False), status, headers, mimetype="application/json")
+    return answer_text(as_json(value), status, headers)
+
+
+def answer_text(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer that is JSON text already."""
+    return JsonAnswer(text.encode(), status, headers, content_type="application/json")
 
 
 def _guarded(operation: Operation, view: Callable[..., Response]) -> Callable[..., Response]:

@@ -11,7 +11,6 @@ import redis
 import structlog
 from flask import Flask, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from redis.exceptions import OutOfMemoryError
 from werkzeug.exceptions import HTTPException
 
 from shared.jobs.errors import (
@@ -134,7 +133,7 @@ def problem_of(error: Exception) -> Problem:
 def _problem_of_redis(error: redis.RedisError) -> Problem | None:
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.ReadOnlyError):
         return Problem("unavailable", "Redis does not answer", headers={"Retry-After": "2"})
-    if isinstance(error, OutOfMemoryError) or "OOM" in str(error):  # the latter: from within a script
+    if "used memory > 'maxmemory'" in str(error):  # said of a command and from within a script alike
         return Problem("storage_full", "the job store is full", headers={"Retry-After": "10"})
     if "MISCONF" in str(error):
         return Problem("unavailable", "Redis can't write to its disk", headers={"Retry-After": "10"})

@@ -25,6 +25,7 @@ from shared.jobs.tokens import Scope
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,63}$")]
 LabelValue = Annotated[Text, StringConstraints(max_length=63)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16, description="At most 16; listings filter by them.")]
+_canonical = json.JSONEncoder(sort_keys=True).encode
 KEY = re.compile(r"[!-~]{1,255}\Z")
 
 
@@ -107,14 +108,15 @@ def audit(kind: str, action: str, detail: str) -> None:
 
 def submission(body: dict[str, Any]) -> Submission:
     """Who submits, with the idempotency key of the request. Raises BadRequest for an odd key."""
-    key = request.headers.get("Idempotency-Key")
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not KEY.match(key):
         message = "must be 1 to 255 visible ASCII characters"
         raise BadRequest(
             f"Idempotency-Key {message}", [FieldError(("header", "Idempotency-Key"), message, "idempotency_key")]
         )
-    canonical = json.dumps([request.path, body], sort_keys=True, ensure_ascii=True)
-    fingerprint = hashlib.sha256(canonical.encode()).hexdigest() if key else ""
+    fingerprint = ""
+    if key:
+        fingerprint = hashlib.sha256(_canonical([request.path, body]).encode()).hexdigest()
     return Submission(caller().owner, gateway().settings.max_unfinished, key, fingerprint)
 
 

@@ -20,10 +20,10 @@ from shared.jobs.catalog import catalog
 from shared.jobs.errors import BadRequest, Conflict, FieldError, NotFound
 from shared.jobs.spec import JobSpec, Params, Text
 from shared.jobs.store import NewJob, Submitted
+from shared.jobs.submissions import SWEEP_BYTES
 from shared.jobs.sweeps import Sweep, Sweeps, expand
 
 routes = Routes()
-MAX_SWEEP_BYTES = 32 * 2**20  # a thousand copies of a large body would be a gigabyte
 
 
 class SweepBody(Terms):
@@ -126,13 +126,13 @@ def _jobs(body: SweepBody) -> list[NewJob]:
     spec = catalog()[body.kind]
     terms = {name: getattr(body, name) for name in Terms.model_fields}
     jobs: list[NewJob] = []
-    left = MAX_SWEEP_BYTES
+    left = SWEEP_BYTES  # stop before a thousand copies of a large body fill this process's memory
     for params in expand(body.params, body.grid, body.seeds):
         valid = _validated(spec, params, body.grid)
         jobs.append(new_job(model.model_construct(kind=body.kind, params=valid, **terms)))
         left -= len(jobs[-1].params)
         if left < 0:
-            message = f"the jobs' params are larger than {MAX_SWEEP_BYTES} bytes together: upload what they share"
+            message = f"the jobs' params are larger than {SWEEP_BYTES} bytes together: upload what they share"
             raise BadRequest(message, [FieldError(("body", "params"), message, "sweep")])
     return jobs
 

@@ -1,6 +1,7 @@
 """The answers of the API as models: they document the responses, and the records are rendered to fit them."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -235,6 +236,9 @@ class ReindexView(View):
     skipped: int
 
 
+as_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def rfc3339(ms: int | None) -> str | None:
     """Milliseconds since the epoch as RFC 3339 UTC."""
     if ms is None:
@@ -242,42 +246,46 @@ def rfc3339(ms: int | None) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def job_item(record: JobRecord, waiting_for: list[str] | None = None) -> dict[str, Any]:
-    """A record as `JobItem`."""
-    timings = {"queued_s": record.waited_ms / 1000, "running_s": record.ran_ms / 1000} if record.started_ms else {}
-    return {
-        "id": record.id,
-        "kind": record.kind,
-        "kind_version": record.kind_version,
-        "name": record.name,
-        "labels": json.loads(record.labels),
-        "owner": record.owner,
-        "state": record.state,
-        "priority": record.priority,
-        "attempt": record.attempt,
-        "losses": record.losses,
-        "max_attempts": record.max_attempts,
-        "timeout_s": record.timeout_ms / 1000 if record.timeout_ms is not None else None,
-        "waiting_for": waiting_for or [],
-        "created_at": rfc3339(record.created_ms),
-        "started_at": rfc3339(record.started_ms),
-        "finished_at": rfc3339(record.finished_ms),
-        "cancel_requested_at": rfc3339(record.cancel_requested_ms),
-        "timings": timings | (json.loads(record.timings) if record.timings else {}),
-        "progress": json.loads(record.progress) if record.progress else None,
-        "error": None if record.error is None else record.error.__dict__,
-        "worker": record.worker,
-    }
+def item_json(record: JobRecord, waiting_for: list[str] | None = None) -> str:
+    """A record as the text of a `JobItem`. What is kept as JSON goes out as it is; ids and states need no escaping."""
+    return (
+        f'{{"id": "{record.id}", "kind": "{record.kind}", "kind_version": {record.kind_version}, '
+        f'"name": {_text(record.name)}, "labels": {record.labels}, "owner": {_text(record.owner)}, '
+        f'"state": "{record.state.value}", "priority": "{record.priority.value}", '
+        f'"attempt": {record.attempt}, "losses": {record.losses}, "max_attempts": {record.max_attempts}, '
+        f'"timeout_s": {_number(record.timeout_ms)}, "waiting_for": {as_json(waiting_for) if waiting_for else "[]"}, '
+        f'"created_at": {_time(record.created_ms)}, "started_at": {_time(record.started_ms)}, '
+        f'"finished_at": {_time(record.finished_ms)}, "cancel_requested_at": {_time(record.cancel_requested_ms)}, '
+        f'"timings": {_timings(record)}, "progress": {record.progress or "null"}, '
+        f'"error": {"null" if record.error is None else as_json(asdict(record.error))}, '
+        f'"worker": {_text(record.worker)}}}'
+    )
 
 
-def job_view(record: JobRecord, waiting_for: list[str] | None = None) -> dict[str, Any]:
-    """A record as `JobView`."""
-    return {
-        **job_item(record, waiting_for),
-        "params": json.loads(record.params),
-        "result": json.loads(record.result) if record.result else None,
-        "artifacts": artifact_views(record),
-    }
+def job_json(record: JobRecord, waiting_for: list[str] | None = None) -> str:
+    """A record as the text of a `JobView`."""
+    artifacts = as_json(artifact_views(record)) if record.artifacts != "[]" else "[]"
+    own = f'"params": {record.params}, "result": {record.result or "null"}, "artifacts": {artifacts}'
+    return f"{item_json(record, waiting_for)[:-1]}, {own}}}"
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else as_json(value)
+
+
+def _number(ms: int | None) -> str:
+    return "null" if ms is None else str(ms / 1000)
+
+
+def _time(ms: int | None) -> str:
+    return "null" if ms is None else f'"{rfc3339(ms)}"'
+
+
+def _timings(record: JobRecord) -> str:
+    if not record.started_ms:
+        return "{}"
+    waited = {"queued_s": record.waited_ms / 1000, "running_s": record.ran_ms / 1000}
+    return as_json(waited | (json.loads(record.timings) if record.timings else {}))
 
 
 def artifact_views(record: JobRecord) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ class Reconciler:
 
     def __init__(self, store: JobStore, artifacts: ArtifactStore, settings: Settings) -> None:
         self.store, self.artifacts, self.settings = store, artifacts, settings
-        self._retention = Retention(store, artifacts, settings.keep_days)
+        self.retention = Retention(store, artifacts, settings.keep_days)
         self._contact = Contact(settings.lease_ttl_s)
         self._cleared: float | None = None
         self._alive = settings.data.resolve() / "run" / "reconciler.alive"
@@ -69,15 +69,15 @@ class Reconciler:
     def tend_files(self) -> None:
         """One pass over what is to be written and what may go."""
         self.write_missing_history()
-        for name, error in self._retention.clear_garbage().items():
+        for name, error in self.retention.clear_garbage().items():
             log.warning("not cleared yet", name=name, error=str(error))
         if self._cleared is None or time.monotonic() - self._cleared > CLEAR_EVERY_S:
             self._cleared = time.monotonic()
-            self._retention.clear_old()
+            self.retention.clear_old()
 
     def expire(self) -> None:
         """End the leases that ran out."""
-        for job_id, attempt in self.store.expired():
+        for job_id, attempt in self.store.expired(longest_s=4 * self.settings.lease_ttl_s):
             state = self.store.lose(job_id, attempt, only_expired=True)
             if state is not None:
                 log.warning("lease expired", job_id=job_id, attempt=attempt, state=str(state))

@@ -31,6 +31,7 @@ from shared.jobs.submissions import (
     references_in_json,
     submit_arguments,
     submitted,
+    submitted_job,
 )
 
 __all__ = [
@@ -80,7 +81,7 @@ class JobStore:
 
         Raises QuotaExceeded, UnknownReference, BadRequest.
         """
-        return submitted(self._run("submit", *submit_arguments([new], by)))
+        return submitted_job(new, by, self._run("submit", *submit_arguments([new], by)))
 
     def submit_sweep(self, jobs: Sequence[NewJob], about: Mapping[str, str], by: Submission) -> Submitted:
         """All jobs of a sweep, or none; `about` are the sweep's own opaque fields."""
@@ -111,12 +112,6 @@ class JobStore:
     def waiting_for(self, job_id: str) -> list[str]:
         """The jobs a blocked one still waits for."""
         return sorted(self.redis.smembers(f"{PREFIX}waiting:{job_id}"))
-
-    def unfinished_users(self, reference: str) -> list[str]:
-        """The unfinished jobs whose params refer to `file:<sha256>` or `job:<id>`."""
-        users = sorted(self.redis.smembers(f"{PREFIX}uses:{reference}"))
-        states = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "state") for job_id in users])
-        return [job_id for job_id, state in zip(users, states, strict=True) if state and not JobState(state).is_final]
 
     def find(self, query: Query) -> Page:
         """Newest first, without params, result and artifacts. Walks the smallest index and asks the others."""
@@ -159,9 +154,14 @@ class JobStore:
 
     # A claim's life -----------------------------------------------------------------------------------------------
 
-    def claim(self, job_id: str, attempt: int, worker: Worker) -> tuple[Claim, JobRecord] | None:
-        """Take the job for one attempt; None when the message is stale, the job cancelled, or another was first."""
-        token = secrets.token_hex(8)
+    def claim(
+        self, job_id: str, attempt: int, worker: Worker, token: str | None = None
+    ) -> tuple[Claim, JobRecord] | None:
+        """Take the job for one attempt; None when the message is stale, the job cancelled, or another was first.
+
+        Who asks again, because the answer got lost, gives the same token and gets the same answer.
+        """
+        token = token or secrets.token_hex(8)
         answer = self._run(
             "claim", job_id, attempt, token, worker.name, worker.pid, int(worker.lease_ttl_s * 1000), worker.threads
         )
@@ -257,7 +257,7 @@ class JobStore:
 
     def held_by(self, worker: str) -> list[str]:
         """The jobs a worker runs."""
-        return list(self.redis.smembers(f"{PREFIX}held:{worker}"))
+        return sorted(self.redis.smembers(f"{PREFIX}held:{worker}"))
 
     def request_hand_back(self, worker: str) -> list[str]:
         """Ask the jobs that a stopping worker holds to hand themselves back."""
@@ -274,15 +274,14 @@ class JobStore:
 
     # What the reconciler does -------------------------------------------------------------------------------------
 
-    def expired(self, limit: int = 1000) -> list[tuple[str, int]]:
-        """Running jobs whose lease has run out, oldest first, each with its attempt."""
-        ids = self.redis.zrangebyscore(f"{PREFIX}leases", "-inf", self.now_ms(), start=0, num=limit)
-        attempts = self._pipeline([("hget", f"{PREFIX}job:{job_id}", "attempt") for job_id in ids])
-        return [(job_id, int(attempt)) for job_id, attempt in zip(ids, attempts, strict=True) if attempt]
+    def expired(self, longest_s: float = 60.0, limit: int = 1000) -> list[tuple[str, int]]:
+        """Running jobs whose lease has run out, oldest first, each with its attempt; no lease lasts `longest_s`."""
+        answer = self._run("expired", int(longest_s * 1000), limit)
+        return [(job_id, int(attempt)) for job_id, attempt in zip(answer[::2], answer[1::2], strict=True)]
 
     def push_due(self, limit: int = 1000) -> int:
         """Push the messages of retried jobs whose time has come."""
-        return int(self._run("push_due", limit))
+        return int(self._run("push_due", RETRY_LONGEST_MS, limit))
 
     def republish(self, queue: str, patience_s: float = 10.0, limit: int = 1000) -> list[str]:
         """Push again the messages that left their list unclaimed."""

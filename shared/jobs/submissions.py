@@ -5,17 +5,18 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from shared.jobs.errors import BadRequest, FieldError, QuotaExceeded, UnknownReference
 from shared.jobs.listing import label_index
-from shared.jobs.record import Priority
+from shared.jobs.record import JobRecord, Priority
 from shared.jobs.references import SHAPES
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
 SWEEP_BYTES = 64 * 2**20  # of params: a sweep is one script's arguments, and Redis does nothing else meanwhile
 
-_ENTROPY = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_DIGITS = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ" * 8  # a base32 digit for each byte
 Arguments = tuple[str | int, ...]
 
 
@@ -52,11 +53,10 @@ class Submitted(NamedTuple):
     id: str  # of the job, or of the sweep
     jobs: tuple[str, ...]
     created: bool  # False: the same key brought an earlier answer back
+    record: JobRecord | None = None  # of a single job, where it is known without reading it
 
 
-def submit_arguments(
-    jobs: Sequence[NewJob], by: Submission, sweep: Mapping[str, str] | None = None
-) -> Iterator[str | int]:
+def submit_arguments(jobs: Sequence[NewJob], by: Submission, sweep: Mapping[str, str] | None = None) -> list[str | int]:
     """The arguments of submit.lua; `sweep` are a sweep's own opaque fields. Raises BadRequest for a sweep too large."""
     size = sum(len(new.params) for new in jobs)
     if sweep is not None and size > SWEEP_BYTES:
@@ -66,17 +66,22 @@ def submit_arguments(
             [FieldError(("body", "params"), "too large for so many jobs", "sweep")],
         )
     key = f"{by.owner}:{by.idempotency_key}" if by.idempotency_key else ""
-    yield from (by.owner, by.max_unfinished, secrets.token_hex(8), key, by.fingerprint, IDEMPOTENCY_MS)
-    yield from fields_argument({digest_of_message(message): message for message in {new.message for new in jobs}})
-    yield from ("0",) if sweep is None else ("1", _entropy(), *fields_argument(sweep))
-    yield len(jobs)
+    templates = {digest_of_message(new.message): new.message for new in jobs}
+    arguments: list[str | int] = [
+        by.owner, by.max_unfinished, secrets.token_hex(8), key, by.fingerprint, IDEMPOTENCY_MS,
+        *fields_argument(templates), *(("0",) if sweep is None else ("1", _entropy(), *fields_argument(sweep))),
+        len(jobs),
+    ]  # fmt: skip
     for new in jobs:
-        yield from _job_arguments(new)
+        arguments += _job_arguments(new)
+    return arguments
 
 
 def submitted(answer: list[Any]) -> Submitted:
     """What submit.lua answered. Raises QuotaExceeded, UnknownReference, BadRequest."""
     match answer:
+        case ["new", _, _, id]:
+            return Submitted(id, (id,), created=True)
         case ["ok", sweep, *jobs]:
             return Submitted(sweep or jobs[0], tuple(jobs), created=True)
         case ["same", id]:
@@ -93,6 +98,16 @@ def submitted(answer: list[Any]) -> Submitted:
         case ["dropped", reference]:
             raise UnknownReference(f"{reference} is not kept any more: upload it again")
     raise AssertionError(f"submit answered {answer}")
+
+
+def submitted_job(new: NewJob, by: Submission, answer: list[Any]) -> Submitted:
+    """What submit.lua answered about one job, with its record where the script has just written it."""
+    found = submitted(answer)
+    if answer[0] != "new":
+        return found
+    _, created_ms, state, job_id = answer
+    written = {"id": job_id, "owner": by.owner, "state": state, "created_ms": created_ms, "attempt": "0", "losses": "0"}
+    return found._replace(record=JobRecord.from_hash(_fields_of(new) | written))
 
 
 def reference_index(reference: str) -> str:
@@ -127,12 +142,20 @@ def fields_argument(fields: Mapping[str, str]) -> Arguments:
     return list_argument([text for pair in fields.items() for text in pair])
 
 
+@lru_cache(maxsize=1024)
 def digest_of_message(message: str) -> str:
     """The name of a message template."""
     return hashlib.sha256(message.encode()).hexdigest()[:16]
 
 
 def _job_arguments(new: NewJob) -> Arguments:
+    labels = [label_index(key, value) for key, value in new.labels.items()]
+    lists = (*list_argument(new.awaited), *list_argument(new.references), *list_argument(labels))
+    return _entropy(), *fields_argument(_fields_of(new)), *lists
+
+
+def _fields_of(new: NewJob) -> dict[str, str]:
+    """What a submission says of its record; the script adds id, owner, state and times."""
     fields: dict[str, str] = {
         "kind": new.kind,
         "kind_version": str(new.kind_version),
@@ -151,10 +174,8 @@ def _job_arguments(new: NewJob) -> Arguments:
         fields["timeout_ms"] = str(int(new.timeout_s * 1000))
     if new.awaited:
         fields["waits"] = " ".join(new.awaited)
-    labels = [label_index(key, value) for key, value in new.labels.items()]
-    lists = (*list_argument(new.awaited), *list_argument(new.references), *list_argument(labels))
-    return _entropy(), *fields_argument(fields), *lists
+    return fields
 
 
 def _entropy() -> str:
-    return "".join(secrets.choice(_ENTROPY) for _ in range(13))
+    return secrets.token_bytes(13).translate(_DIGITS).decode()

@@ -4,7 +4,7 @@ import itertools
 import random
 import statistics
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import psutil
@@ -80,18 +80,19 @@ def _is_pool_child(process: psutil.Process) -> bool:
         return False
 
 
-def recoveries(kills: list[tuple[str, float]], turns: list[list[tuple[str, float]]]) -> list[float]:
-    """For every job that lost its worker: seconds from the last kill to its return to the queue.
+def recoveries(kills: list[tuple[str, float]], turns: list[list[tuple[str, float]]]) -> dict[str, list[float]]:
+    """For every job that lost its worker: seconds from the last kill to its return to the queue, by what was killed.
 
     `turns` are the states of each job with their times, in order. (How long it then waits for a free slot says how
     many jobs there are, not how fast the cluster recovers.)
     """
-    found = []
+    found: dict[str, list[float]] = defaultdict(list)
     for states in turns:
         for (before, since), (after, at) in itertools.pairwise(states):
-            blamed = [killed for _, killed in kills if since <= killed <= at]
+            blamed = [(role, killed) for role, killed in kills if since <= killed <= at]
             if (before, after) == ("running", "queued") and blamed:
-                found.append(at - blamed[-1])
+                role, killed = blamed[-1]
+                found[role].append(at - killed)
     return found
 
 

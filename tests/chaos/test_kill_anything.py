@@ -130,11 +130,14 @@ def report(client: Tenfold, killer: Killer, jobs: dict[str, Job]) -> None:
     for job_id in jobs:
         states = [event for event in client.events(job_id) if event.type == "state"]
         turns.append([(event.data["state"], int(event.id.partition("-")[0]) / 1000) for event in states])
-    times = recoveries(killer.kills, turns)
+    by_role = recoveries(killer.kills, turns)
+    everything = [seconds for times in by_role.values() for seconds in times]
     attempts = sorted((job.attempt for job in jobs.values()), reverse=True)
     print(f"\nkilled: {killer.summary()}")
     print(f"attempts: {sum(n >= 2 for n in attempts)} of {len(attempts)} jobs needed a second; most {attempts[0]}")
-    print(f"from a kill to the job's return to its queue: {describe(times)}")
+    print(f"from a kill to the job's return to its queue: {describe(everything)}")
+    for role, times in sorted(by_role.items()):
+        print(f"  {role}: {describe(times)}")
 
 
 @pytest.mark.cluster

@@ -6,11 +6,13 @@ state, result, artifact list and the prefix; then `committed.json`. A prefix tha
 
 import json
 import os
+import secrets
 import shutil
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,19 +59,37 @@ class Runtime:
 
 def deliver(job_id: str, attempt: int, runtime: Runtime) -> JobState | None:
     """Run one delivery of a job. None: a duplicate, or a stale message; dropping it is right."""
-    claimed = runtime.store.claim(job_id, attempt, runtime.worker)
-    if claimed is None:
-        return None
-    claim, record = claimed
-    log_ = log.bind(job_id=job_id, attempt=attempt, kind=record.kind)
-    log_.info("claimed")
+    log_ = log.bind(job_id=job_id, attempt=attempt)
     try:
-        state = _Attempt(claim, record, runtime).run()
-    except LeaseLost:
-        log_.warning("lease lost")
+        claimed = _claim(job_id, attempt, runtime)
+        if claimed is None:
+            return None
+        log_ = log_.bind(kind=claimed[1].kind)
+        log_.info("claimed")
+        state = _Attempt(*claimed, runtime).run()
+    except LeaseLost as lost:
+        log_.warning("lease lost", why=lost.message)
         return None
     log_.info("ended", state=str(state))
     return state
+
+
+def _claim(job_id: str, attempt: int, runtime: Runtime) -> tuple[Claim, JobRecord] | None:
+    token = secrets.token_hex(8)  # the same at every try: the one that came through is the one that counts
+    call = partial(runtime.store.claim, job_id, attempt, runtime.worker, token)
+    return patiently(call, runtime.settings.lease_ttl_s)
+
+
+def patiently(call: Callable[[], T], for_s: float) -> T:
+    """A call to the store, tried for one lease TTL: an outage shorter than that loses no work. Raises LeaseLost."""
+    deadline = time.monotonic() + for_s
+    while True:
+        try:
+            return call()
+        except redis.RedisError:
+            if time.monotonic() > deadline:
+                raise LeaseLost("the store can't be reached") from None
+            time.sleep(0.1)
 
 
 class _Attempt:
@@ -206,15 +226,7 @@ class _Attempt:
         return state
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """A call to the store, tried for one lease TTL: an outage shorter than that loses no work."""
-        deadline = time.monotonic() + self.runtime.settings.lease_ttl_s
-        while True:
-            try:
-                return call()
-            except redis.RedisError:
-                if time.monotonic() > deadline:
-                    raise LeaseLost("the store can't be reached") from None
-                time.sleep(0.1)
+        return patiently(call, self.runtime.settings.lease_ttl_s)
 
     def _already_committed(self) -> JobState:
         try:

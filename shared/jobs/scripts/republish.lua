@@ -10,8 +10,9 @@ if oldest then
 end
 local pushed = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'published:' .. list, '-inf', bound, 'LIMIT', 0, limit)) do
-  redis.call('HSETNX', job(id), 'missing_ms', NOW)
-  if NOW - number(id, 'missing_ms') >= patience_ms then
+  local missing_ms = tonumber(get(id, 'missing_ms') or NOW)
+  if missing_ms >= NOW then set(id, 'missing_ms', NOW) end  -- just missed, or the clock stepped back
+  if NOW - missing_ms >= patience_ms then
     push(id)
     pushed[#pushed + 1] = id
   end

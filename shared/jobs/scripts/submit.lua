@@ -2,7 +2,8 @@
 -- ARGV: owner, cap, the call, idempotency key or '', fingerprint, its life in ms; the templates (digest, message)...;
 --       '1' and a sweep (entropy, fields...) or '0'; the number of jobs; then for each
 --       entropy, fields..., awaited job ids..., references..., labels... (each list with its count first).
--- Returns {'ok', sweep id, ids...} | {'same', id} | {'other_body'} | {'quota', n} | {'unmet', id, state} | {'dropped', ref}
+-- Returns {'new', created ms, state, id} | {'ok', sweep id, ids...} | {'same', id} | {'other_body'} | {'quota', n} | {'unmet', id, state} | {'dropped', ref}
+-- 'new' is a single job that this very call has written: its record needs no reading.
 -- `call` is one call of the caller's: sent twice (its answer was lost on the way), it is answered as the first time.
 
 local owner, cap, call, key, fingerprint, key_life = take(), take_number(), take(), take(), take(), take_number()
@@ -78,4 +79,5 @@ if key ~= '' then
   redis.call('PEXPIRE', P .. 'idem:' .. key, key_life)
 end
 redis.call('SET', P .. 'call:' .. call, sweep_id or answer[3], 'PX', CALL_LIFE_MS)
+if not sweep_id and #jobs == 1 then return {'new', NOW, get(answer[3], 'state'), answer[3]} end
 return answer

@@ -5,7 +5,6 @@ import json
 
 from services.gateway.state import Gateway
 from shared.jobs.layout import job_file
-from shared.jobs.record import JobError
 from shared.jobs.states import JobState
 from shared.jobs.store import Claim, Outcome, Report, Worker
 
@@ -43,8 +42,8 @@ class FakeWorker:
         fields = {"result": json.dumps(result or {}), "artifacts": json.dumps(listed), "prefix": claim.prefix}
         assert self._store.commit(claim, Outcome(JobState.SUCCEEDED, fields)) is JobState.SUCCEEDED
 
-    def fail(self, claim: Claim, error: JobError = JobError("failed", "it broke", False)) -> None:
-        self._store.commit(claim, Outcome(JobState.FAILED, {}, error.type, error.message, error.retryable))
+    def fail(self, claim: Claim) -> None:
+        self._store.commit(claim, Outcome(JobState.FAILED, {}, "failed", "it broke"))
 
     def run(self, job_id: str, result: dict | None = None, **artifacts: bytes) -> None:
         """From queued to succeeded."""
