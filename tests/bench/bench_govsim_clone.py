@@ -1,6 +1,6 @@
 """A clone of real decisions in societies of its own: how long they last, beside the runs it learnt from.
 
-    python -m tests.bench.bench_govsim_clone [--quick]
+    ./tenfold bench govsim_clone [--quick]
 
 Trains a small decoder on the decisions of weak models (GPT-4o-mini, Llama-2, Llama-3-8B, Mistral-7B, Qwen2.5-7B),
 then plays societies of it through the local back end at temperature 1 without communication, 200 runs per condition.
@@ -25,7 +25,7 @@ WEAK_MODELS = [
 ]  # fmt: skip
 REPLIES, CLONE = "file:" + "a" * 64, "file:" + "b" * 64
 CONDITIONS = {"default": False, "universalization": True}
-GOALS = {"default": ("≤ 1.5", lambda months: months <= 1.5), "universalization": ("≥ 4", lambda months: months >= 4)}
+MOST_MONTHS_BY_DEFAULT, LEAST_MONTHS_WITH_UNIVERSALIZATION = 1.5, 4.0  # expected of the clone
 
 
 def real_data() -> Path | None:
@@ -72,7 +72,7 @@ def _survived(log: Iterable[dict[str, Any]]) -> int:
 
 
 def rows(quick: bool = False) -> list[dict[str, Any]]:
-    """The table: what, ours, peer (the real runs), unit, ratio, spread, goal."""
+    """The table: what, ours, peer (the real runs), unit, ratio (to what is expected), spread, goal."""
     data = real_data()
     if data is None:
         return []
@@ -91,13 +91,19 @@ def _row(condition: str, result: Metrics, real: float) -> dict[str, Any]:
     months: Statistic = result.survival_time
     assert months.mean is not None and months.ci95 is not None
     rate, gain = result.survival_rate.mean, result.gain.mean
-    wording, is_met = GOALS[condition]
+    expected, ratio = expectation(condition, months.mean)
     return {
-        "what": f"clone of weak models' harvests, {condition}", "ours": round(months.mean, 2), "peer": round(real, 2),
-        "peer_name": "the real runs it learnt from", "unit": "months survived", "ratio": round(months.mean / real, 2),
-        "spread": f"± {months.ci95:.2f} (95 %), survival rate {rate:.3f}, gain {gain:.1f}", "goal": wording,
-        "met": is_met(months.mean),
+        "what": f"months a clone's societies last, {condition} (expected {expected})", "ours": round(months.mean, 2),
+        "peer": round(real, 2), "peer_name": "the real runs it learnt from", "unit": "months", "ratio": round(ratio, 2),
+        "spread": f"± {months.ci95:.2f} (95 %), survival rate {rate:.3f}, gain {gain:.1f}", "goal": 1.0,
     }  # fmt: skip
+
+
+def expectation(condition: str, months: float) -> tuple[str, float]:
+    """What is expected of a condition's mean survival time, and by what factor it is met."""
+    if condition == "default":
+        return f"at most {MOST_MONTHS_BY_DEFAULT}", MOST_MONTHS_BY_DEFAULT / months
+    return f"at least {LEAST_MONTHS_WITH_UNIVERSALIZATION}", months / LEAST_MONTHS_WITH_UNIVERSALIZATION
 
 
 if __name__ == "__main__":
