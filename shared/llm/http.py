@@ -96,12 +96,12 @@ class HttpEndpoint:
 
     async def complete(self, call: ChatCall, body: dict[str, Any]) -> Reply:
         """Send until there is an answer or the budget is used up."""
-        jitter = random.Random(f"{call.seed} {call.key}")
         tried, waited_s = 0, 0.0
         while True:
             outcome = await self._send(call, body)
             if isinstance(outcome, Reply):
                 return outcome
+            jitter = random.Random(f"{call.seed} {call.key} {tried}")
             tried += 1
             wait_s = wait_before_retry(tried, jitter) if outcome.after_s is None else outcome.after_s
             waited_s += wait_s

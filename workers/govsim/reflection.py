@@ -20,6 +20,8 @@ async def reflect(agent: Agent, mind: Mind, interview: Interview, month: Month) 
         return
     question = mind.questions.insights(agent.voice.parser, agent.number, memories)
     insights = await interview.ask(agent.voice, question)
+    for insight in insights:
+        mind.encoder.begin(insight)
     rated = [
         agent.rate(interview, mind, "thought", insight, (place, f"insight{place + 1}"))
         for place, insight in enumerate(insights)
