@@ -53,18 +53,6 @@ class ArtifactStore:
         else:
             self.fs.put_file(str(path), self._path(key))
 
-    def put_new(self, key: str, data: bytes) -> bool:
-        """Write a small blob unless the key has one; False when it has."""
-        try:
-            if self.is_local:
-                with _Replacing(Path(self._path(key)), exclusive=True) as handle:
-                    handle.write(data)
-            else:
-                self.fs.pipe_file(self._path(key), data, mode="create")
-        except FileExistsError:
-            return False
-        return True
-
     def get_all(self, keys: list[str]) -> dict[str, bytes]:
         """Read many small blobs; at once where the store can. Raises FileNotFoundError."""
         if self.is_local:
@@ -150,10 +138,10 @@ class ArtifactStore:
 
 
 class _Replacing:
-    """A file that appears under its name complete and on disk, or never; `exclusive`: not if the name is taken."""
+    """A file that appears under its name complete and on disk, or never."""
 
-    def __init__(self, path: Path, *, exclusive: bool = False) -> None:
-        self.path, self.exclusive = path, exclusive
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.fresh = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")
 
     def __enter__(self) -> IO[bytes]:
@@ -167,10 +155,7 @@ class _Replacing:
                 self.handle.flush()
                 os.fsync(self.handle.fileno())
                 self.handle.close()
-                if self.exclusive:
-                    os.link(self.fresh, self.path)
-                else:
-                    os.replace(self.fresh, self.path)
+                os.replace(self.fresh, self.path)
         finally:
             self.handle.close()
             self.fresh.unlink(missing_ok=True)

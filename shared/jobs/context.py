@@ -143,9 +143,13 @@ class JobContext(ABC):
     def keep_reply(self, key: str, data: bytes) -> bytes:
         """Store a reply, durably before this returns, and whatever becomes of this attempt. Any thread may call.
 
-        Returns what is stored under the key now: another attempt's reply, if one came first.
+        Returns what stands under the key: the reply that was stored before, if there was one.
         """
-        return self._replies.keep(key, data)
+        return self.keep_replies({key: data})[key]
+
+    def keep_replies(self, replies: Mapping[str, bytes]) -> dict[str, bytes]:
+        """`keep_reply` for replies that arrived together: one write for all."""
+        return self._replies.keep(replies)
 
     def pack_replies(self) -> None:
         """At the end of a phase: single replies become one object, which the next checkpoint names."""

@@ -17,7 +17,7 @@ from shared.artifacts import ArtifactStore
 from shared.jobs.context import Artifact, JobContext, Restored
 from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.references import Ref
-from shared.jobs.replies import PACKED, Replies
+from shared.jobs.replies import PACKED, LooseReplies, Replies
 
 
 class LocalContext(JobContext):
@@ -77,7 +77,7 @@ class LocalContext(JobContext):
         shutil.copyfile(path, self.folder / artifact.name)
 
     def _open_replies(self) -> Replies:
-        return Replies(ArtifactStore(str(self.folder.resolve())), ".replies", self.journal(PACKED))
+        return Replies(LooseReplies(ArtifactStore(str(self.folder.resolve())), ".replies"), self.journal(PACKED))
 
     def _save_checkpoint(self, state: dict[str, Any], blobs: Mapping[str, bytes]) -> None:
         """Write the checkpoint beside the one before, then let it take its place: a kill leaves one of them whole."""

@@ -103,14 +103,13 @@ class HttpEndpoint:
                 return outcome
             jitter = random.Random(f"{call.seed} {call.key} {tried}")
             tried += 1
-            wait_s = wait_before_retry(tried, jitter) if outcome.after_s is None else outcome.after_s
+            wait_s = max(wait_before_retry(tried, jitter), outcome.after_s or 0.0)
             waited_s += wait_s
             if tried == self.entry.tries or waited_s > self.entry.retry_budget_s:
                 raise Retryable(
                     f"endpoint {self.name} gave no answer to call {call.key} in {tried} requests: {outcome.reason}"
                 )
-            if outcome.after_s is not None:
-                self._pace.pause(outcome.after_s)
+            self._pace.pause(outcome.after_s or 0.0)
             await asyncio.sleep(wait_s)
 
     async def _send(self, call: ChatCall, body: dict[str, Any]) -> Reply | _Failure:

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.jobs.context import JobContext
 from shared.llm.chat import ChatCall, ChatModel, Reply
@@ -28,6 +29,13 @@ class Counts:
     tokens_out: int = 0
 
 
+class _Arrived(NamedTuple):
+    """A reply on its way into the store."""
+
+    data: bytes
+    stored: asyncio.Future[bytes]
+
+
 class KeptReplies:
     """Any ChatModel with a memory: each reply is stored when it arrives, before it is used.
 
@@ -40,6 +48,8 @@ class KeptReplies:
         # A reply that has come and isn't stored yet is lost in a kill like one in flight: both count to the limit.
         self._slots: AbstractAsyncContextManager[Any] = getattr(model, "slots", None) or nullcontext()
         self.counts = Counts()
+        self._arrived: dict[str, _Arrived] = {}
+        self._storing: asyncio.Task[None] | None = None
 
     @property
     def prefill(self) -> bool:
@@ -64,7 +74,33 @@ class KeptReplies:
             reply = await self._model.reply(call)
             self._ctx.timing(TIMING, time.monotonic() - started)
             data = json.dumps({"key": call.key, **asdict(reply)}, ensure_ascii=False).encode()
-            return await asyncio.to_thread(self._ctx.keep_reply, name, data)
+            return await self._stored(name, data)
+
+    async def _stored(self, name: str, data: bytes) -> bytes:
+        """Wait until a reply is durable; what arrives during one write shares the next."""
+        arrived = self._arrived.setdefault(name, _Arrived(data, asyncio.get_running_loop().create_future()))
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store())
+        return await asyncio.shield(arrived.stored)  # stored all the same when its caller is cancelled
+
+    async def _store(self) -> None:
+        while self._arrived:
+            batch, self._arrived = self._arrived, {}
+            try:
+                standing = await asyncio.to_thread(self._ctx.keep_replies, _data(batch))
+            except asyncio.CancelledError:  # that write goes on in its thread; what came since must not be lost
+                self._ctx.keep_replies(_data(self._arrived))
+                raise
+            except Exception as error:  # the callers' to see
+                for arrived in batch.values():
+                    arrived.stored.set_exception(error)
+            else:
+                for name, arrived in batch.items():
+                    arrived.stored.set_result(standing[name])
+
+
+def _data(batch: Mapping[str, _Arrived]) -> dict[str, bytes]:
+    return {name: arrived.data for name, arrived in batch.items()}
 
 
 def stored_name(call: ChatCall) -> str:

@@ -58,7 +58,9 @@ def polite(request: Request) -> str:
         case "limit":
             return "They agreed on it.\nAnswer: 10 tons of fish"
         case "insights":
-            return f"1. Taking little lasts: {what} (because of 1)\n2. The others keep their word: {what} (because of 2)"
+            return (
+                f"1. Taking little lasts: {what} (because of 1)\n2. The others keep their word: {what} (because of 2)"
+            )
         case "importance":
             return "Rating: 6"
     return f"A sentence about the {what}."

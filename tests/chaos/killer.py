@@ -46,7 +46,8 @@ class Killer:
     def victims(self, role: str) -> list[psutil.Process]:
         """Living processes of a role: a pool child is a child of a worker's main process."""
         own = processes.own_processes(self.cluster.layout)
-        mains = [process for process in own if self._is_main(process, "worker-")]
+        busy = ("worker-test", "worker-sim")  # the pools that have the experiment's jobs
+        mains = [process for process in own if any(self._is_main(process, name) for name in busy)]
         if role == "child":
             return [child for main in mains for child in _children(main) if _is_pool_child(child)]
         if role == "worker":

@@ -101,9 +101,7 @@ class Agent:
 
     async def speak(self, mind: Mind, interview: Interview, month: Month, conversation: Conversation) -> None:
         """Say something and name who speaks next, or end the conversation."""
-        memories = await mind.recall(
-            self.memory, month.discussion, conversation.focal_points, mind.top_k.utterance
-        )
+        memories = await mind.recall(self.memory, month.discussion, conversation.focal_points, mind.top_k.utterance)
         told = Told(self.number, month.discussion, memories)
         parser = self.voice.parser
         question = mind.questions.utterance(parser, told, conversation.names, conversation.lines)
@@ -137,9 +135,7 @@ class Agent:
         if limit_text is not None:
             mind.store_thought(self, limit_text, now, None)
 
-    async def rate(
-        self, interview: Interview, mind: Mind, type: NodeType, text: str, what: tuple[int, str]
-    ) -> int:
+    async def rate(self, interview: Interview, mind: Mind, type: NodeType, text: str, what: tuple[int, str]) -> int:
         """How important a text is to it; nobody is asked about an empty one."""
         if not text:
             return 1

@@ -90,7 +90,9 @@ class Training:
         prompts = prompts_of(society)
         self.tokenizer = tokenizer_of(prompts.scene)
         examples = [example_of(decision, prompts, society.agents, self.tokenizer) for decision in decisions]
-        halves = [[e for e, d in zip(examples, decisions, strict=True) if d.universalized is told] for told in (False, True)]
+        halves = [
+            [e for e, d in zip(examples, decisions, strict=True) if d.universalized is told] for told in (False, True)
+        ]
         self._halves = [half for half in halves if half]
         self.model = decoder(params, len(self.tokenizer), self.tokenizer.eos_token_id)
         self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=params.learning_rate)

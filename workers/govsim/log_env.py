@@ -166,7 +166,9 @@ def _safe(name: str) -> str:
 def _month_records(run: ImportedRun, month: int) -> list[dict[str, Any]]:
     said = run.condition
     harvests = harvest_records(run, month)
-    if not said["communication"] or "report" not in said or any(said.get("models", ())):  # imported societies' words aren't in their runs.jsonl
+    if (
+        not said["communication"] or "report" not in said or any(said.get("models", ()))
+    ):  # imported societies' words aren't in their runs.jsonl
         return harvests
     talk = Talk(said["scenario"], True, said["report"], said["max_conversation_steps"])
     return [*harvests, *_talk_records(run, month, talk)]

@@ -15,7 +15,9 @@ from shared.jobs.catalog.govsim import ParserName
 OFFICIAL_MARKERS = re.compile(r"Answer:|So, the answer is:|\*\*Answer\*\*:")
 OFFICIAL_LIMIT_MARKER = re.compile(r"Answer:")
 STRICT_MARKER = re.compile(r"(?:\bAnswer|So, the answer is)\**\s*:\**")
-NONE_SAID = re.compile(r"\s*\W*(?:n\s*/\s*a|none|null|no\b[\w\s]{0,40}\blimit|not\s+(?:applicable|specified|agreed))", re.I)
+NONE_SAID = re.compile(
+    r"\s*\W*(?:n\s*/\s*a|none|null|no\b[\w\s]{0,40}\blimit|not\s+(?:applicable|specified|agreed))", re.I
+)
 
 NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 RANGE = re.compile(rf"({NUMBER})\s*(?:-|–|—|\bto\b)\s*({NUMBER})", re.I)
@@ -23,7 +25,9 @@ BETWEEN = re.compile(rf"between\D{{0,20}}?({NUMBER})\D{{0,40}}?\band\D{{0,20}}?(
 EQUATION = re.compile(rf"=\D{{0,10}}?({NUMBER})")
 ANY_NUMBER = re.compile(NUMBER)
 
-CONCLUSION = re.compile(r"\**(?:I conclude the conversation|Conversation conclusion by me)\**\s*(?:\(yes/no\))?\s*:\**", re.I)
+CONCLUSION = re.compile(
+    r"\**(?:I conclude the conversation|Conversation conclusion by me)\**\s*(?:\(yes/no\))?\s*:\**", re.I
+)
 SPEAKER = re.compile(r"\**Next speaker\**\s*:\**", re.I)
 UTTERED = re.compile(r"\s*\**(?:Response|Reply)\**\s*:\**", re.I)
 

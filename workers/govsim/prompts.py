@@ -18,7 +18,9 @@ COMMUNITY_GOAL = (
     "You care for the community: that everyone can live from this for many years matters more to you than your own "
     "income of a single month."
 )
-PROFIT_GOAL = "You want one thing only: as much profit for yourself as you can get. What the others earn is not your concern."
+PROFIT_GOAL = (
+    "You want one thing only: as much profit for yourself as you can get. What the others earn is not your concern."
+)
 
 UTTERANCE_LABEL, CONCLUSION_LABEL, SPEAKER_LABEL = "Response:", "I conclude the conversation (yes/no):", "Next speaker:"
 ANSWER_LABEL, RATING_LABEL, FIRST_INSIGHT = "Answer:", "Rating:", "1."
@@ -99,7 +101,9 @@ class Prompts:
 
     def interesting(self, agent: int, said: Sequence[Line]) -> Prompt:
         """What one found interesting."""
-        return self._thought(agent, said, "What did you find interesting in this conversation, from your own perspective?")
+        return self._thought(
+            agent, said, "What did you find interesting in this conversation, from your own perspective?"
+        )
 
     def insights(self, agent: int, memories: Sequence[Node]) -> Prompt:
         """High-level insights with the memories they rest on."""

@@ -11,7 +11,16 @@ from typing import TypeVar
 from workers.govsim.asking import Question, Replies
 from workers.govsim.memory import Node, NodeType
 from workers.govsim.parsing import NO_RATING, Limit, Parser, Said, merge
-from workers.govsim.prompts import ANSWER_LABEL, CONCLUSION_LABEL, RATING_LABEL, SPEAKER_LABEL, Line, Prompt, Prompts, Told
+from workers.govsim.prompts import (
+    ANSWER_LABEL,
+    CONCLUSION_LABEL,
+    RATING_LABEL,
+    SPEAKER_LABEL,
+    Line,
+    Prompt,
+    Prompts,
+    Told,
+)
 
 T = TypeVar("T")
 
@@ -40,9 +49,7 @@ class Questions:
             place=(SPEAKING, told.agent),
         )  # fmt: skip
 
-    def utterance(
-        self, parser: Parser, told: Told, present: Sequence[str], said: Sequence[Line]
-    ) -> Question[Said]:
+    def utterance(self, parser: Parser, told: Told, present: Sequence[str], said: Sequence[Line]) -> Question[Said]:
         """What an agent says next."""
         step = len(said)
         return Question(

@@ -38,7 +38,9 @@ def subskill_bars(scores: Mapping[str, Sequence[SubskillScore]]) -> Figure:
         }
         for number, (model, own) in enumerate(scores.items())
     ]
-    return figure(bars, "Sub-skill accuracy, 95 % interval", "", "accuracy", barmode="group", yaxis={"range": [0, 1.02]})
+    return figure(
+        bars, "Sub-skill accuracy, 95 % interval", "", "accuracy", barmode="group", yaxis={"range": [0, 1.02]}
+    )
 
 
 def accuracy_against_survival(points: Sequence[Point]) -> Figure:

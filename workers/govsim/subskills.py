@@ -104,7 +104,9 @@ class SubskillTests:
         items = draw_items(self._params.items, ALL_TESTS.index(test), Draws(self._params.seed))
         interview = Interview(f"{self._params.scenario}/{test}", {"test": test}, SOCIETY.names, self._sampling)
         answers = await all_of(self._answer(interview, test, item) for item in items)
-        rights = [answer is not None and item.is_right(test, answer) for item, answer in zip(items, answers, strict=True)]
+        rights = [
+            answer is not None and item.is_right(test, answer) for item, answer in zip(items, answers, strict=True)
+        ]
         for item, answer, right in zip(items, answers, rights, strict=True):
             self._ctx.journal(ITEMS).append_json(_item_line(interview, test, item, answer, right))
         for record in interview.records():

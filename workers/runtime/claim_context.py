@@ -13,7 +13,7 @@ from shared.jobs.journal import Journal
 from shared.jobs.layout import REPLIES, job_file, job_folder
 from shared.jobs.record import JobRecord
 from shared.jobs.references import Ref
-from shared.jobs.replies import PACKED, Replies
+from shared.jobs.replies import PACKED, LooseReplies, Replies
 from shared.jobs.store import Claim
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.inputs import Input, Inputs
@@ -74,7 +74,8 @@ class ClaimContext(JobContext):
         self._heartbeat.write({"artifacts": json.dumps(listed, separators=(",", ":"))})
 
     def _open_replies(self) -> Replies:
-        return Replies(self._artifacts, self._job_key(REPLIES), self.journal(PACKED))
+        loose = LooseReplies(self._artifacts, self._job_key(REPLIES), self._claim.prefix)
+        return Replies(loose, self.journal(PACKED))
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 

@@ -514,7 +514,9 @@ class SubskillsParams(Params):
         max_length=8,
         description="What is asked: the paper's five tests; those ending in _math ask the same as bare mathematics.",
     )
-    items: int = Field(150, ge=1, le=10_000, description="Questions per test, each with its own stock N from 10 to 100.")
+    items: int = Field(
+        150, ge=1, le=10_000, description="Questions per test, each with its own stock N from 10 to 100."
+    )
     official_wording: bool = Field(
         False,
         description="Ask the pollution's dynamics for the polluted share, as officially, though the unpolluted one is "

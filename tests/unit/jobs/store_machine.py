@@ -166,7 +166,7 @@ class StoreMachine(RuleBasedStateMachine):
     def learn(self, answer: Submitted, by: Submission, count: int) -> None:
         """I12: one key, one job; I11: the newest id is the largest."""
         if known := self.keys.get((by.owner, by.idempotency_key)):
-            assert answer == (known[1], (), False)
+            assert answer[:3] == (known[1], (), False)
             return
         jobs = sorted(set(Snapshot(self.client).jobs) - set(self.now.jobs))
         assert len(jobs) == count, "one submission, one job"

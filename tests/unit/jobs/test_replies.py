@@ -18,7 +18,7 @@ import pytest
 from shared.artifacts import ArtifactStore
 from shared.jobs.journal import Journal
 from shared.jobs.local import LocalContext
-from shared.jobs.replies import PACKED, Replies
+from shared.jobs.replies import PACKED, LooseReplies, Replies
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -42,7 +42,7 @@ def opened(artifacts: ArtifactStore, tmp_path: Path) -> Iterator[Callable[[], Re
         path = tmp_path / "packed"
         handle = path.open("ab")
         handles.append(handle)
-        return Replies(artifacts, "jobs/J/replies", Journal(PACKED, path, handle))
+        return Replies(LooseReplies(artifacts, "jobs/J/replies"), Journal(PACKED, path, handle))
 
     yield open_
     for handle in handles:
@@ -62,8 +62,8 @@ class TestReplies:
         self, opened: Callable[[], Replies], data: bytes
     ) -> None:
         replies = opened()
-        replies.keep("run0/a", data)
-        replies.keep("run0/b", b"other")
+        replies.keep({"run0/a": data})
+        replies.keep({"run0/b": b"other"})
         assert replies.get("run0/a") == opened().get("run0/a") == data
         replies.pack()
         assert replies.get("run0/a") == opened().get("run0/a") == data
@@ -71,26 +71,55 @@ class TestReplies:
         assert replies.get("run0/a") == opened().get("run0/a") == data
         assert opened().get("run0/b") == b"other"
 
-    def test_the_first_reply_of_a_key_stands(self, opened: Callable[[], Replies]) -> None:
-        first, second = opened(), opened()  # a worker that lost its job, and the one that has it now
-        assert second.keep("run0/a", b"used") == b"used"
-        assert first.keep("run0/a", b"late") == b"used"
-        assert first.get("run0/a") == opened().get("run0/a") == b"used"
+    def test_the_reply_of_the_attempt_that_has_the_job_stands(
+        self, artifacts: ArtifactStore, opened: Callable[[], Replies], tmp_path: Path
+    ) -> None:
+        with (tmp_path / "other").open("ab") as handle:
+            journal = Journal(PACKED, tmp_path / "other", handle)
+            stale, present = (
+                Replies(LooseReplies(artifacts, "jobs/J/replies", writer), journal) for writer in ("9-ff", "10-aa")
+            )
+            present.keep({"run0/a": b"used"})
+            stale.keep({"run0/a": b"late"})
+            stale.keep({"run0/a": b"later", "run0/b": b"of use"})
+            assert present.get("run0/a") == b"used"
+        assert opened().get("run0/a") == b"used"
+        assert opened().get("run0/b") == b"of use"
+
+    def test_a_stored_reply_stands(self, opened: Callable[[], Replies]) -> None:
+        replies = opened()
+        assert replies.keep({"run0/a": b"used"}) == {"run0/a": b"used"}
+        again = {"run0/a": b"again", "run0/b": b"new"}
+        assert replies.keep(again) == opened().keep(again) == {"run0/a": b"used", "run0/b": b"new"}
+
+    def test_replies_that_arrive_together_are_one_file(
+        self, opened: Callable[[], Replies], artifacts: ArtifactStore
+    ) -> None:
+        opened().keep({f"run0/{n}": bytes([n]) for n in range(50)})
+        assert loose(artifacts) == 1
+        assert [opened().get(f"run0/{n}") for n in range(50)] == [bytes([n]) for n in range(50)]
+
+    def test_nothing_to_store_writes_nothing(self, opened: Callable[[], Replies], artifacts: ArtifactStore) -> None:
+        replies = opened()
+        replies.keep({})
+        replies.keep({"a": b"x"})
+        replies.keep({"a": b"x"})
+        assert loose(artifacts) == 1
 
     def test_a_packed_reply_stands_too(self, opened: Callable[[], Replies]) -> None:
         replies = opened()
-        replies.keep("run0/a", b"used")
+        replies.keep({"run0/a": b"used"})
         replies.pack()
-        assert replies.keep("run0/a", b"late") == b"used"
+        assert replies.keep({"run0/a": b"late"}) == {"run0/a": b"used"}
 
     def test_packing_clears_the_loose_ones_only_when_dropped(
         self, opened: Callable[[], Replies], artifacts: ArtifactStore
     ) -> None:
         replies = opened()
         for n in range(5):
-            replies.keep(f"run0/{n}", b"x")
+            replies.keep({f"run0/{n}": b"x"})
         replies.pack()
-        replies.keep("run1/0", b"came later")
+        replies.keep({"run1/0": b"came later"})
         assert loose(artifacts) == 6
         replies.drop_packed()
         assert loose(artifacts) == 1
@@ -99,7 +128,7 @@ class TestReplies:
         self, opened: Callable[[], Replies], artifacts: ArtifactStore
     ) -> None:
         killed = opened()
-        killed.keep("run0/a", b"x")
+        killed.keep({"run0/a": b"x"})
         killed.pack()
         replies = opened()
         assert replies.get("run0/a") == b"x"
@@ -109,7 +138,7 @@ class TestReplies:
 
     def test_packing_twice_packs_nothing_twice(self, opened: Callable[[], Replies], tmp_path: Path) -> None:
         replies = opened()
-        replies.keep("run0/a", b"x" * 100)
+        replies.keep({"run0/a": b"x" * 100})
         replies.pack()
         size = (tmp_path / "packed").stat().st_size
         replies.pack()
@@ -126,34 +155,21 @@ class TestReplies:
         packing = threading.Thread(target=pack)
         packing.start()
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda n: replies.keep(f"run0/{n}", str(n).encode()), range(200)))
+            list(pool.map(lambda n: replies.keep({f"run0/{n}": str(n).encode()}), range(200)))
         done.set()
         packing.join()
         assert [opened().get(f"run0/{n}") for n in range(200)] == [str(n).encode() for n in range(200)]
 
 
-class TestPutNew:
-    def test_the_first_blob_of_a_key_stands(self, artifacts: ArtifactStore) -> None:
-        assert artifacts.put_new("a/b", b"first")
-        assert not artifacts.put_new("a/b", b"second")
-        assert artifacts.get_bytes("a/b") == b"first"
-
-    def test_one_of_many_at_once_wins(self, tmp_path: Path) -> None:
-        store = ArtifactStore(str(tmp_path))
-        with ThreadPoolExecutor(16) as pool:
-            won = list(pool.map(lambda n: store.put_new("a", str(n).encode()), range(64)))
-        assert sum(won) == 1
-        assert store.get_bytes("a") == str(won.index(True)).encode()
-        assert store.folders("") == ["a"]  # no leftovers
-
-    def test_many_are_read_and_removed_together(self, artifacts: ArtifactStore) -> None:
-        for name in "abc":
-            artifacts.put_bytes(f"x/{name}", name.encode())
-        assert artifacts.get_all(["x/a", "x/c"]) == {"x/a": b"a", "x/c": b"c"}
-        artifacts.delete_all(["x/a", "x/b"])
-        assert artifacts.folders("x") == ["c"]
-        assert artifacts.get_all([]) == {}
-        artifacts.delete_all([])
+def test_many_blobs_are_read_and_removed_together(artifacts: ArtifactStore) -> None:
+    for name in "abc":
+        artifacts.put_bytes(f"x/{name}", name.encode())
+    assert artifacts.get_all(["x/a", "x/c"]) == {"x/a": b"a", "x/c": b"c"}
+    artifacts.delete_all(["x/a", "x/b"])
+    artifacts.delete_all(["x/a"])
+    assert artifacts.folders("x") == ["c"]
+    assert artifacts.get_all([]) == {}
+    artifacts.delete_all([])
 
 
 class TestLocalContext:
@@ -177,7 +193,7 @@ class TestLocalContext:
     def test_a_half_written_file_is_no_reply(self, tmp_path: Path) -> None:
         killed = LocalContext(tmp_path / "out")
         killed.keep_reply("run0/a", b"x")
-        (tmp_path / "out/.replies/.abc.json.1234.part").write_bytes(b"ha")
+        (tmp_path / "out/.replies/.1-local.2.1234.part").write_bytes(b"ha")
         killed.release()
         again = LocalContext(tmp_path / "out")
         assert again.kept_reply("run0/a") == b"x"
@@ -245,7 +261,7 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         return ".checkpoint" in str(args[0])
 
     def is_loose(args: tuple[Any, ...]) -> bool:
-        return str(args[0]).endswith(".json") and ".replies" in str(args[0])
+        return ".replies/" in str(args[0])
 
     monkeypatch.setattr("shared.jobs.local.shutil.rmtree", guarded(__import__("shutil").rmtree, is_checkpoint))
     monkeypatch.setattr("shared.jobs.local.os.replace", guarded(os.replace, is_checkpoint))

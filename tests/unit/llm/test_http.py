@@ -15,8 +15,8 @@ from shared.jobs.local import LocalContext
 from shared.jobs.references import Ref
 from shared.llm.chat import ChatCall, ChatModel, Message, Reply
 from shared.llm.models import open_models
-from tests.openai_server import Behaviour, OpenAIServer
-from tests.unit.llm.conftest import Opened, call, settings_with
+from tests.openai_server import Behaviour, OpenAIServer, server_process
+from tests.unit.llm.conftest import LAB, Opened, call, settings_with
 
 KEY = "run0/month1/harvest/agent0"
 
@@ -363,3 +363,14 @@ def test_an_endpoint_model_is_a_chat_model(opened: Opened) -> None:
             return json.dumps(checked.prefill)
 
     assert asyncio.run(name()) == "false"
+
+
+def test_the_server_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
+    with server_process("tests.openai_server:echo") as url:
+
+        async def once() -> Reply:
+            settings = settings_with(tmp_path, {"lab": {"base_url": url}})
+            async with open_models([LAB], LocalContext(tmp_path / "out"), settings) as models:
+                return await models[LAB].reply(call())
+
+        assert asyncio.run(once()).text == "How many?"

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -112,17 +114,70 @@ def test_a_call_that_failed_is_asked_again_later(tmp_path: Path, model: Scripted
     assert asked == {"a": 1}
 
 
-def test_what_another_attempt_stored_first_is_used(tmp_path: Path) -> None:
-    slow, fast = LocalContext(tmp_path), LocalContext(tmp_path)
+class SlowDisk(LocalContext):
+    """A context whose every write takes a while."""
 
-    def script(got: ChatCall) -> str:
-        stored = {"key": got.key, "text": "fast", "tokens_in": 1, "tokens_out": 1, "finish_reason": "stop"}
-        fast.keep_reply(stored_name(got), json.dumps(stored).encode())  # while the slow attempt is still asking
-        return "slow"
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.writes: list[int] = []
 
-    assert asyncio.run(KeptReplies(ScriptedChat(script), slow).reply(call("a"))).text == "fast"
-    slow.release()
-    fast.release()
+    def keep_replies(self, replies: Mapping[str, bytes]) -> dict[str, bytes]:
+        self.writes.append(len(replies))
+        time.sleep(0.2)
+        return super().keep_replies(replies)
+
+
+def test_what_arrives_during_one_write_shares_the_next(tmp_path: Path, model: ScriptedChat) -> None:
+    ctx = SlowDisk(tmp_path)
+    kept = KeptReplies(model, ctx)
+
+    async def ask() -> None:
+        first = asyncio.create_task(kept.reply(call("first")))
+        await asyncio.sleep(0.05)
+        await asyncio.gather(first, *(kept.reply(call(f"call/{n}")) for n in range(9)))
+
+    asyncio.run(ask())
+    assert ctx.writes == [1, 9]
+    ctx.release()
+
+
+def test_a_reply_is_used_only_once_it_is_durable(tmp_path: Path, model: ScriptedChat) -> None:
+    ctx = SlowDisk(tmp_path)
+
+    async def ask() -> bool:
+        task = asyncio.create_task(KeptReplies(model, ctx).reply(call("a")))
+        await asyncio.sleep(0.1)
+        was_done_early = task.done()
+        await task
+        return was_done_early
+
+    assert not asyncio.run(ask())
+    ctx.release()
+
+
+def test_every_reply_that_arrived_is_stored_when_a_job_is_interrupted(
+    tmp_path: Path, model: ScriptedChat, asked: Counter[str]
+) -> None:
+    ctx = SlowDisk(tmp_path)
+    kept = KeptReplies(model, ctx)
+
+    async def ask() -> None:
+        tasks = [asyncio.create_task(kept.reply(call("first")))]
+        await asyncio.sleep(0.05)
+        tasks += [asyncio.create_task(kept.reply(call(f"call/{n}"))) for n in range(5)]
+        await asyncio.sleep(0.05)  # the first is being written, the others wait
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(ask())
+    ctx.release()
+    replies(tmp_path, model, call("first"), *(call(f"call/{n}") for n in range(5)))
+    assert set(asked.values()) == {1}
+
+
+def test_the_same_call_twice_at_once_has_one_reply(tmp_path: Path, model: ScriptedChat) -> None:
+    both, _ = replies(tmp_path, model, call("a"), call("a"))
+    assert both[0] == both[1]
 
 
 def test_latencies_go_to_the_timings(tmp_path: Path, model: ScriptedChat) -> None:

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 
 from services.local import redis_server
@@ -11,7 +9,7 @@ def path(tmp_path, monkeypatch):
     """A folder that is all of PATH, and no bundled Redis."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/bin")
+    monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda name: None)
     return folder
 

@@ -38,7 +38,9 @@ def trained(folder, replies, **params):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timings.jsonl"}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timings.jsonl"
+    }
 
 
 def test_the_real_decisions_of_weak_models_are_430_of_22_runs(real_data):

@@ -52,7 +52,9 @@ def test_every_point_of_every_figure_leads_to_runs_and_stored_prompts(job, name)
 
 
 def test_a_point_of_a_runs_panel_leads_to_the_one_prompt_it_came_of(job):
-    transcript = {record["key"]: record for record in map(json.loads, (job / "transcript.jsonl").read_text().splitlines())}
+    transcript = {
+        record["key"]: record for record in map(json.loads, (job / "transcript.jsonl").read_text().splitlines())
+    }
     panels = [trace for trace in points(job, "runs_harvest") if trace[0][2]["agent"] is not None]
     assert len(panels) == 3 * 5
     for trace in panels:

@@ -100,7 +100,10 @@ def test_insights_lose_numbers_and_evidence(parser, reply, at_most, expected):
 
 
 def test_strict_insights_keep_brackets_that_are_no_evidence_and_numbers_within():
-    assert STRICT.insights("1. Take 2.5 tons (or less) each (because of 1)\n2. B", 3) == ["Take 2.5 tons (or less) each", "B"]
+    assert STRICT.insights("1. Take 2.5 tons (or less) each (because of 1)\n2. B", 3) == [
+        "Take 2.5 tons (or less) each",
+        "B",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +148,10 @@ def test_strict_accepts_bold_labels_and_bracketed_names():
 
 
 def test_of_names_that_begin_alike_the_longer_is_meant():
-    assert STRICT.utterance("x\nI conclude the conversation: no\nNext speaker: Person 11", ["Person 1", "Person 11"])[2] == 1
+    assert (
+        STRICT.utterance("x\nI conclude the conversation: no\nNext speaker: Person 11", ["Person 1", "Person 11"])[2]
+        == 1
+    )
 
 
 @pytest.mark.parametrize(

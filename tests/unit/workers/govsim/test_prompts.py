@@ -39,7 +39,21 @@ CONDITIONS = [
 @pytest.mark.parametrize("params", CONDITIONS)
 def test_the_rules_tell_all_that_agents_know(params):
     rules = prompts(**params).rules(0)
-    for part in ("John", "Kate", "Jack", "Emma", "Luke", "4", "0 ", "100", "one thousand dollars", "90", "30", "60", "talk"):
+    for part in (
+        "John",
+        "Kate",
+        "Jack",
+        "Emma",
+        "Luke",
+        "4",
+        "0 ",
+        "100",
+        "one thousand dollars",
+        "90",
+        "30",
+        "60",
+        "talk",
+    ):
         assert part in rules
     assert "doubles" in rules
 
@@ -107,7 +121,9 @@ def test_the_framework_is_told_no_rules(kind):
 
 
 def test_the_limit_is_asked_per_person_with_a_way_out():
-    assert in_order(prompts().limit(SAID).text, "explicitly", "each person", "step by step", "N/A", "Answer: N tons of fish")
+    assert in_order(
+        prompts().limit(SAID).text, "explicitly", "each person", "step by step", "N/A", "Answer: N tons of fish"
+    )
 
 
 @pytest.mark.parametrize("kind", ["planning", "interesting"])

@@ -20,7 +20,9 @@ def lines(folder, name):
 
 
 def outputs(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timings.jsonl"}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timings.jsonl"
+    }
 
 
 def play(folder, script=None, models=None, **params):

@@ -58,7 +58,9 @@ def play(server, tmp_path):
 
 def outputs(folder):
     """Result and artifacts but for timings."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timings.jsonl"}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timings.jsonl"
+    }
 
 
 @pytest.fixture(scope="module")

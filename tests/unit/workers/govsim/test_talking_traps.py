@@ -165,7 +165,9 @@ def test_an_official_utterance_is_completed_in_two_requests_and_a_strict_one_in_
     def unlabelled(call):
         if "utterance/step1" not in call.key:
             return society_script(utterances=2)(call)
-        return {"run0/month1/utterance/step1": "Hello", "run0/month1/utterance/step1/again1": "no"}.get(call.key, "Jack")
+        return {"run0/month1/utterance/step1": "Hello", "run0/month1/utterance/step1/again1": "no"}.get(
+            call.key, "Jack"
+        )
 
     for parser, requests in (("official", 3), ("strict", 2)):
         _, transcript = play(tmp_path / parser, unlabelled, runs=1, months=1, parser=parser)
@@ -178,9 +180,7 @@ def test_an_official_utterance_is_completed_in_two_requests_and_a_strict_one_in_
 
 def test_a_missing_utterance_ends_the_conversation_and_counts(tmp_path):
     script = society_script()
-    _, transcript = play(
-        tmp_path, lambda call: "..." if "utterance" in call.key else script(call), runs=1, months=1
-    )
+    _, transcript = play(tmp_path, lambda call: "..." if "utterance" in call.key else script(call), runs=1, months=1)
     spoken = [call for call in transcript if call["kind"] == "utterance"]
     assert len(spoken) == 2
     assert spoken[-1]["fallback"] is True
