@@ -89,7 +89,8 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
 
 def _row(condition: str, result: Metrics, real: float) -> dict[str, Any]:
     months: Statistic = result.survival_time
-    assert months.mean is not None and months.ci95 is not None
+    assert months.mean is not None
+    assert months.ci95 is not None
     rate, gain = result.survival_rate.mean, result.gain.mean
     expected, ratio = expectation(condition, months.mean)
     return {

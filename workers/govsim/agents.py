@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import numpy as np
-
 from shared.jobs.catalog.govsim import SimulateParams
 from shared.models.sentences import KeptVectors
 from workers.govsim.asking import Interview, Voice
@@ -47,7 +45,8 @@ class Mind:
             return sorted(candidates, key=in_order)
         focal = [f"{QUERY_INSTRUCTION}{point}" for point in dict.fromkeys(focal_points)]
         vectors = await self.encoder.encode([*(node.text for node in candidates), *focal])
-        return retrieve(candidates, *np.split(vectors, [len(candidates)]), k, self.retrieval)
+        embeddings, queries = vectors[: len(candidates)], vectors[len(candidates) :]
+        return retrieve(candidates, embeddings, queries, k, self.retrieval)
 
     def store_event(self, agent: "Agent", text: str, created: datetime, expiration: datetime) -> None:
         """Events are always included."""

@@ -58,7 +58,8 @@ def choose(path: Path, source: str, models: Sequence[str] | None) -> Chosen:
     if not decisions:
         known = ", ".join(sorted({line.model for line in lines})) or "none"
         raise InvalidInput(
-            f"{source}: holds no decision to learn from; models in it: {known}. Give models of it whose runs aren't mixed"
+            f"{source}: holds no decision to learn from; models in it: {known}. Give models of it whose runs aren't "
+            "mixed"
         )
     return Chosen(decisions, len(lines) - len(decisions))
 

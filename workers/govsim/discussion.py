@@ -16,6 +16,7 @@ from workers.govsim.asking import Interview, Voice
 from workers.govsim.clock import Month
 from workers.govsim.conversation import Conversation, Utterance
 from workers.govsim.talk import Talk, talk_of
+from workers.govsim.together import all_of
 
 
 class Harvested(NamedTuple):
@@ -49,10 +50,10 @@ class Discussion:
         conversation = await self._converse(interview, month, agents, harvested)
         said, parser = conversation.lines, self.framework.parser
         questions = self.mind.questions
-        summary, limit, *thoughts = await asyncio.gather(
+        summary, limit, thoughts = await asyncio.gather(
             interview.ask(self.framework, questions.summary(parser, said)),
             interview.ask(self.framework, questions.limit(parser, said)),
-            *(agent.think(self.mind, interview, said) for agent in agents.values()),
+            all_of(agent.think(self.mind, interview, said) for agent in agents.values()),
         )
         agreed = None if limit.units is None else questions.prompts.scene.agreed_limit(limit.units)
         await asyncio.gather(*(

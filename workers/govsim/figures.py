@@ -1,8 +1,8 @@
 """The figures readers of the paper expect, as Plotly JSON: each function takes the conditions to compare.
 
 `figures` is the entry point: artifact name → figure. Curves are means over runs; a run that ended counts as an empty
-stock from then on, so a curve of survivors can't pass for the society's. Each point's `customdata` names the runs behind
-it and the prompts they came of (module `links`).
+stock from then on, so a curve of survivors can't pass for the society's. Each point's `customdata` names the runs
+behind it and the prompts they came of (module `links`).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Logs of talking runs: `log_env.json` records with the conversation and, beside each, the prompts and replies it came of.
+"""Logs of talking runs: `log_env.json` records with the conversation, beside each the prompts and replies it came of.
 
 The official logs pair the interaction of an utterance with the utterance before it, since the report has none; here
 each stands beside its own. All model text is escaped: the field's notebooks show it as HTML.

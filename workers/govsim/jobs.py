@@ -42,7 +42,8 @@ from workers.govsim.run_figures import of_runs
 from workers.govsim.simulation import RUNS, Simulation, made_runs
 from workers.govsim.subskill_figures import subskill_bars
 from workers.govsim.subskills import SubskillTests
-from workers.govsim.talking import TalkingSociety, llm_agents, watched
+from workers.govsim.talking import TalkingSociety, llm_agents
+from workers.govsim.together import watched
 from workers.govsim.waves import CONVERSATIONS, TRANSCRIPT, TalkingSimulation
 
 

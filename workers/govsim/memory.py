@@ -53,9 +53,10 @@ class Node:
     @classmethod
     def from_line(cls, line: dict[str, Any]) -> "Node":
         """Back from `memory.jsonl`; other keys of the line are ignored."""
-        times = {name: datetime.fromisoformat(line[name]) for name in ("created", "expiration")}
-        kept = {name: line[name] for name in ("id", "type", "text", "importance", "always_include")}
-        return cls(**kept, **times)
+        created, expiration = (datetime.fromisoformat(line[name]) for name in ("created", "expiration"))
+        return cls(
+            line["id"], line["type"], line["text"], created, expiration, line["importance"], line["always_include"]
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Retrieval:
         scores = self.scores(nodes, embeddings, query)
         always = np.array([node.always_include for node in nodes])
         scores[always] = scores.max() + 1
-        return np.argsort(-scores, kind="stable")[:k].tolist()
+        places: list[int] = np.argsort(-scores, kind="stable")[:k].tolist()
+        return places
 
 
 @dataclass

@@ -51,7 +51,7 @@ class Limit(NamedTuple):
 
 
 class Parser(Protocol):
-    """One way of reading replies. Each reader gives None where it can't; `again` is a second reply to the same prompt."""
+    """One way of reading replies. Each reader gives None where it can't; `again` is a second reply to the prompt."""
 
     name: ParserName
 
@@ -97,7 +97,7 @@ class Official:
         return Limit(number) if number is not None or answer.strip() else None
 
     def utterance(self, reply: str, names: Sequence[str]) -> Said:
-        """Text before the conclusion label; the first of yes, no, Yes, No behind it; the first name of a participant."""
+        """Text before the conclusion label; the first yes, no, Yes or No behind it; the first name of a participant."""
         label = CONCLUSION.search(reply)
         text = UTTERED.sub("", reply[: label.start()] if label else reply, count=1).strip()
         if len(text) > 1 and text[0] == text[-1] == '"':
@@ -128,7 +128,7 @@ class Strict:
         return True
 
     def harvest(self, reply: str, again: str | None, stock: int, unit_words: Sequence[str]) -> int | None:
-        """The number meant behind the last marker that has one, clamped to 0..stock; a second reply may lack the marker."""
+        """The number meant behind the last marker that has one, clamped to 0..stock; a second reply may lack it."""
         found = (meant_number(text, unit_words) for text in _strict_answers(reply, again))
         number = next((number for number in found if number is not None), None)
         return None if number is None else max(0, min(number, stock))

@@ -73,8 +73,8 @@ class Prompts:
         """How many units, 0 to the stock."""
         scene = self.scene
         task = (
-            f"Task: decide how many {scene.unit} you {scene.act} this month, from 0 to {left}. Think step by step, then "
-            f"give your decision on a last line, in this form:\n{ANSWER_LABEL} N {scene.unit}"
+            f"Task: decide how many {scene.unit} you {scene.act} this month, from 0 to {left}. Think step by step, "
+            f"then give your decision on a last line, in this form:\n{ANSWER_LABEL} N {scene.unit}"
         )
         return Prompt(f"{self._situation(told, scene.place)}\n\n{task}")
 
@@ -118,9 +118,9 @@ class Prompts:
         """A rating from 1 to 10."""
         what, mundane, momentous = RATED[type]
         task = (
-            f"Task: on a scale from 1 to 10, where 1 is mundane ({mundane}) and 10 is momentous ({momentous}), rate how "
-            f"important this {what} is for {self.names[agent]}.\n{what.capitalize()}: {text}\nAnswer in this form:\n"
-            f"{RATING_LABEL} a number from 1 to 10"
+            f"Task: on a scale from 1 to 10, where 1 is mundane ({mundane}) and 10 is momentous ({momentous}), rate "
+            f"how important this {what} is for {self.names[agent]}.\n{what.capitalize()}: {text}\nAnswer in this "
+            f"form:\n{RATING_LABEL} a number from 1 to 10"
         )
         return Prompt(f"{self.rules(agent)}\n\n{task}", RATING_LABEL)
 
@@ -134,9 +134,9 @@ class Prompts:
         """Whether an explicit limit per person was agreed."""
         scene = self.scene
         task = (
-            f"Task: did the group explicitly agree on a concrete number that limits how many {scene.unit} each person may "
-            f"{scene.act} a month? Think step by step, then give the limit per person on a last line, or N/A if none "
-            f"was agreed, in this form:\n{ANSWER_LABEL} N {scene.unit}"
+            f"Task: did the group explicitly agree on a concrete number that limits how many {scene.unit} each person "
+            f"may {scene.act} a month? Think step by step, then give the limit per person on a last line, or N/A if "
+            f"none was agreed, in this form:\n{ANSWER_LABEL} N {scene.unit}"
         )
         return Prompt(f"{_conversation(said)}\n\n{task}")
 
@@ -178,56 +178,56 @@ def _listed(names: Sequence[str]) -> str:
 
 
 TALK = (
-    " Everyone's share of the month is made known to all, and there will be a chance to talk: to negotiate, to persuade, "
-    "to agree on something."
+    " Everyone's share of the month is made known to all, and there will be a chance to talk: to negotiate, to "
+    "persuade, to agree on something."
 )
 
 RULES = (
     # as asked by default
-    "You are {name}, a fisherman who fishes every month in a lake that you share with {count} others: {others}. The lake "
-    "holds at most {capacity} tons of fish. At the start of each month everyone decides how many tons to catch, from 0 to "
-    "{capacity}, and these are taken out of the lake. At the end of the month the fish that are left multiply once: their "
-    "amount {doubles}, up to {capacity} tons. Each ton you catch earns you one thousand dollars. Your goal is a high "
-    "income in the long run, over many months.{talk} An example: of {start} tons at the start of a month you all "
-    "together catch {taken}; {left} are left, and after they have multiplied there are {grown}.",
+    "You are {name}, a fisherman who fishes every month in a lake that you share with {count} others: {others}. The "
+    "lake holds at most {capacity} tons of fish. At the start of each month everyone decides how many tons to catch, "
+    "from 0 to {capacity}, and these are taken out of the lake. At the end of the month the fish that are left "
+    "multiply once: their amount {doubles}, up to {capacity} tons. Each ton you catch earns you one thousand dollars. "
+    "Your goal is a high income in the long run, over many months.{talk} An example: of {start} tons at the start of "
+    "a month you all together catch {taken}; {left} are left, and after they have multiplied there are {grown}.",
     # three paraphrases: other words and another order of telling, the same facts
-    "Your name is {name}. Once a month you and {count} other fishermen ({others}) fish the same lake. What each of you "
-    "catches, any number of tons from 0 to {capacity}, is settled when the month begins and leaves the lake then. What "
-    "stays in the water {doubles} at the month's end, but the lake can't carry more than {capacity} tons. A ton sells for "
-    "one thousand dollars, and what counts for you is what you earn over many months to come.{talk} For instance, when a "
-    "month begins with {start} tons and the catch of all is {taken}, {left} tons stay and the next month begins with "
-    "{grown}.",
-    "{others} and you, {name}, live from one lake: {count} other people and you fish there month after month. The lake "
-    "has room for {capacity} tons of fish. Each month opens with everyone's choice of a catch between 0 and {capacity} "
-    "tons, which comes out of the lake at once; each month closes with the rest growing once, when it {doubles} unless "
-    "{capacity} tons are reached. You are paid one thousand dollars a ton. Aim at the best income over the long "
-    "term.{talk} Say there are {start} tons and {taken} are caught by all together: then {left} remain, and {grown} are "
-    "there afterwards.",
+    "Your name is {name}. Once a month you and {count} other fishermen ({others}) fish the same lake. What each of "
+    "you catches, any number of tons from 0 to {capacity}, is settled when the month begins and leaves the lake then. "
+    "What stays in the water {doubles} at the month's end, but the lake can't carry more than {capacity} tons. A ton "
+    "sells for one thousand dollars, and what counts for you is what you earn over many months to come.{talk} For "
+    "instance, when a month begins with {start} tons and the catch of all is {taken}, {left} tons stay and the next "
+    "month begins with {grown}.",
+    "{others} and you, {name}, live from one lake: {count} other people and you fish there month after month. The "
+    "lake has room for {capacity} tons of fish. Each month opens with everyone's choice of a catch between 0 and "
+    "{capacity} tons, which comes out of the lake at once; each month closes with the rest growing once, when it "
+    "{doubles} unless {capacity} tons are reached. You are paid one thousand dollars a ton. Aim at the best income "
+    "over the long term.{talk} Say there are {start} tons and {taken} are caught by all together: then {left} remain, "
+    "and {grown} are there afterwards.",
     "Imagine being {name}, who fishes for a living. The lake is not yours alone: {others} fish there as well, {count} "
-    "besides you. Rules of every month: first, all choose a catch (0 to {capacity} tons) and take it; then the remaining "
-    "stock {doubles} a single time, with {capacity} tons as the most the lake can support. Income: one thousand dollars "
-    "for each ton of yours. Objective: earn well for many months, not just for one.{talk} Worked out once: {start} tons, "
-    "minus {taken} tons caught by everyone, is {left} tons, which become {grown} tons.",
+    "besides you. Rules of every month: first, all choose a catch (0 to {capacity} tons) and take it; then the "
+    "remaining stock {doubles} a single time, with {capacity} tons as the most the lake can support. Income: one "
+    "thousand dollars for each ton of yours. Objective: earn well for many months, not just for one.{talk} Worked out "
+    "once: {start} tons, minus {taken} tons caught by everyone, is {left} tons, which become {grown} tons.",
 )
 
 OTHER_RULES = {
     "pasture": (
-        "You are {name}, a shepherd who every month lets flocks of sheep graze on a pasture that you share with {count} "
-        "others: {others}. The pasture holds at most {capacity} hectares of grass, and one flock eats one hectare bare in a "
-        "month. At the start of each month everyone decides how many flocks to let graze, from 0 to {capacity}, and that "
-        "grass is gone. At the end of the month the grass that is left grows once: it {doubles}, up to {capacity} hectares. "
-        "Each flock earns you one thousand dollars. Your goal is a high income in the long run, over many months.{talk} "
-        "An example: of {start} hectares at the start of a month your flocks together eat {taken}; {left} are left, and "
-        "after they have grown there are {grown}."
+        "You are {name}, a shepherd who every month lets flocks of sheep graze on a pasture that you share with "
+        "{count} others: {others}. The pasture holds at most {capacity} hectares of grass, and one flock eats one "
+        "hectare bare in a month. At the start of each month everyone decides how many flocks to let graze, from 0 to "
+        "{capacity}, and that grass is gone. At the end of the month the grass that is left grows once: it {doubles}, "
+        "up to {capacity} hectares. Each flock earns you one thousand dollars. Your goal is a high income in the long "
+        "run, over many months.{talk} An example: of {start} hectares at the start of a month your flocks together "
+        "eat {taken}; {left} are left, and after they have grown there are {grown}."
     ),
     "pollution": (
-        "You are {name}, the owner of a factory by a river that you share with {count} others: {others}. Every month each "
-        "of you produces pallets of widgets, and each pallet pollutes one percent of the river's water. At the start of "
-        "each month everyone decides how many pallets to produce, from 0 to {capacity}, and so much less of the water is "
-        "unpolluted. At the end of the month the river recovers once: the share of unpolluted water that is left "
-        "{doubles}. Each pallet earns you one thousand dollars. Your goal is a high income in the long run, over many "
-        "months.{talk} An example: of {start} % unpolluted water at the start of a month your factories together pollute "
-        "{taken}; {left} % are left, and after the river has recovered {grown} % are unpolluted."
+        "You are {name}, the owner of a factory by a river that you share with {count} others: {others}. Every month "
+        "each of you produces pallets of widgets, and each pallet pollutes one percent of the river's water. At the "
+        "start of each month everyone decides how many pallets to produce, from 0 to {capacity}, and so much less of "
+        "the water is unpolluted. At the end of the month the river recovers once: the share of unpolluted water that "
+        "is left {doubles}. Each pallet earns you one thousand dollars. Your goal is a high income in the long run, "
+        "over many months.{talk} An example: of {start} % unpolluted water at the start of a month your factories "
+        "together pollute {taken}; {left} % are left, and after the river has recovered {grown} % are unpolluted."
     ),
 }
 

@@ -1,6 +1,6 @@
 """The same figures run by run, where a point is one run's: every curve leads to its exact prompts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from workers.govsim.links import RunLinks, harvest_link, limit_link
 from workers.govsim.randomness import Floats
 
 
-def stock_of_runs(group: str, runs: list[RunLinks]) -> Figure:
+def stock_of_runs(group: str, runs: Sequence[RunLinks]) -> Figure:
     """Stock of each run, two points a month."""
     traces: list[Trace] = []
     for number, links in enumerate(runs):
@@ -22,7 +22,7 @@ def stock_of_runs(group: str, runs: list[RunLinks]) -> Figure:
     return figure(traces, title, "month", "stock, units", yaxis={"range": [0, top * 1.02]})
 
 
-def harvest_of_runs(group: str, runs: list[RunLinks]) -> Figure:
+def harvest_of_runs(group: str, runs: Sequence[RunLinks]) -> Figure:
     """Each run's grants, one panel per agent, and its agreed limit (−1: none)."""
     names = max((links.run.conditions.names for links in runs), key=len)[:MAX_PANELS]
     grid = Grid(len(names) + 1)
@@ -60,7 +60,7 @@ def _trace(x: Floats, y: Floats, links: RunLinks, number: int, points: list[dict
     }
 
 
-def of_runs(group: str, runs: list[RunLinks]) -> Iterator[tuple[str, Figure]]:
+def of_runs(group: str, runs: Sequence[RunLinks]) -> Iterator[tuple[str, Figure]]:
     """Both figures, by artifact name."""
     if runs:
         yield "runs_stock.plotly.json", stock_of_runs(group, runs)

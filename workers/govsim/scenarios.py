@@ -69,8 +69,8 @@ SCENES: dict[Scenario, Scene] = {
         took="caught",
         stock_text="Before anyone fishes this month, there are {units} tons of fish in the lake.",
         universalization_text=(
-            "As things stand, if everyone catches more than {threshold} tons this month, there will be less fish in the "
-            "lake next month."
+            "As things stand, if everyone catches more than {threshold} tons this month, there will be less fish in "
+            "the lake next month."
         ),
         wanted_is_told=True,
     ),

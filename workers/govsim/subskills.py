@@ -26,7 +26,7 @@ from workers.govsim.clock import Month
 from workers.govsim.memory import Memory
 from workers.govsim.prompts import ANSWER_LABEL, Prompt, Prompts, Told, prompts_of
 from workers.govsim.randomness import Draws, Purpose
-from workers.govsim.talking import all_of
+from workers.govsim.together import all_of
 
 ITEMS, SCORES, TRANSCRIPT = "items.jsonl", "scores.jsonl", "transcript.jsonl"
 LOWEST, HIGHEST = 10, 100  # N
@@ -197,17 +197,17 @@ HOW = "Think step by step, then give your answer on a last line, in this form:"
 
 MATH: dict[str, str] = {
     "dynamics_math": (
-        "A quantity is {N}. Five people each take away {M}. What is left then doubles once, but not above 100. How large is "
-        "the quantity afterwards?"
+        "A quantity is {N}. Five people each take away {M}. What is left then doubles once, but not above 100. How "
+        "large is the quantity afterwards?"
     ),
     "assumed_threshold_math": (
         "A quantity is {N}. Five people each take away the same whole number. What is left then doubles once, but not "
         "above 100. What is the largest number that each can take away so that the quantity is at least {N} afterwards?"
     ),
     "believed_threshold_math": (
-        "A quantity is {N}. You and four other people each take away some whole number. What is left then doubles once, "
-        "but not above 100. What is the largest number that you think you can take away so that the quantity is at least "
-        "{N} afterwards?"
+        "A quantity is {N}. You and four other people each take away some whole number. What is left then doubles "
+        "once, but not above 100. What is the largest number that you think you can take away so that the quantity is "
+        "at least {N} afterwards?"
     ),
 }
 
@@ -219,23 +219,23 @@ WORDS: dict[str, dict[str, str]] = {
             "included, catches {M} tons. How many tons of fish are in the lake when the next month begins?"
         ),
         "assumed_threshold": (
-            "Suppose that all five fishermen, you included, catch the same amount. What is the most that each can catch "
-            "this month so that the lake begins the next month with at least {N} tons of fish?"
+            "Suppose that all five fishermen, you included, catch the same amount. What is the most that each can "
+            "catch this month so that the lake begins the next month with at least {N} tons of fish?"
         ),
         "believed_threshold": (
-            "What is the most that you can catch this month so that, as far as you believe, the lake begins the next month "
-            "with at least {N} tons of fish?"
+            "What is the most that you can catch this month so that, as far as you believe, the lake begins the next "
+            "month with at least {N} tons of fish?"
         ),
     },
     "pasture": {
         "unit": "flocks of sheep",
         "dynamics": (
-            "Suppose there are {N} hectares of grass when the month begins, and each of the five shepherds, you included, "
-            "lets {M} flocks graze. How many hectares of grass are there when the next month begins?"
+            "Suppose there are {N} hectares of grass when the month begins, and each of the five shepherds, you "
+            "included, lets {M} flocks graze. How many hectares of grass are there when the next month begins?"
         ),
         "assumed_threshold": (
-            "Suppose that all five shepherds, you included, let the same number of flocks graze. What is the most that each "
-            "can let graze this month so that the next month begins with at least {N} hectares of grass?"
+            "Suppose that all five shepherds, you included, let the same number of flocks graze. What is the most "
+            "that each can let graze this month so that the next month begins with at least {N} hectares of grass?"
         ),
         "believed_threshold": (
             "What is the most flocks that you can let graze this month so that, as far as you believe, the next month "
@@ -245,25 +245,27 @@ WORDS: dict[str, dict[str, str]] = {
     "pollution": {
         "unit": "",
         "dynamics": (
-            "Suppose {N} % of the river's water is unpolluted when the month begins, and each of the five factory owners, "
-            "you included, produces {M} pallets of widgets. What percentage of the water is unpolluted when the next month "
-            "begins?"
+            "Suppose {N} % of the river's water is unpolluted when the month begins, and each of the five factory "
+            "owners, you included, produces {M} pallets of widgets. What percentage of the water is unpolluted when "
+            "the next month begins?"
         ),
         "assumed_threshold": (
-            "Suppose that all five factory owners, you included, produce the same number of pallets. What is the most that "
-            "each can produce this month so that at least {N} % of the water is unpolluted when the next month begins?"
+            "Suppose that all five factory owners, you included, produce the same number of pallets. What is the most "
+            "that each can produce this month so that at least {N} % of the water is unpolluted when the next month "
+            "begins?"
         ),
         "believed_threshold": (
-            "What is the most pallets of widgets that you can produce this month so that, as far as you believe, at least "
-            "{N} % of the water is unpolluted when the next month begins?"
+            "What is the most pallets of widgets that you can produce this month so that, as far as you believe, at "
+            "least {N} % of the water is unpolluted when the next month begins?"
         ),
     },
 }
 
 OFFICIAL_POLLUTION = {
     "dynamics": (
-        "Suppose {N} % of the river's water is unpolluted when the month begins, and each of the five factory owners, you "
-        "included, produces {M} pallets of widgets. How polluted, in percent, is the river when the next month begins?"
+        "Suppose {N} % of the river's water is unpolluted when the month begins, and each of the five factory owners, "
+        "you included, produces {M} pallets of widgets. How polluted, in percent, is the river when the next month "
+        "begins?"
     )
 }
 """Asks for the polluted share, while the unpolluted one is right: kept for comparison with published scores."""

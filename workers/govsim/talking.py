@@ -6,15 +6,13 @@ harvest, up to 9 utterances, summary with limit and thoughts, their importances,
 many runs there are. `TalkingSociety.run` is the entry point.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from shared.jobs.catalog.govsim import Llm, SimulateParams
-from shared.jobs.errors import Interrupted
 from workers.govsim.agents import Agent, Mind
 from workers.govsim.asking import Counts, Interview, Voice, sampling_of
 from workers.govsim.clock import Month
@@ -25,11 +23,10 @@ from workers.govsim.memory import Memory
 from workers.govsim.policies import Report, Sight, demands
 from workers.govsim.randomness import Draws, Ints, Purpose
 from workers.govsim.reflection import reflect
+from workers.govsim.together import all_of
 from workers.govsim.trajectories import Trajectories
 
-T = TypeVar("T")
 PHASES = ("harvest", "discussion", "home")
-CHECK_EVERY_S = 0.2
 
 
 @dataclass
@@ -217,29 +214,6 @@ class TalkingSociety:
     def _present_agents(self, run: TalkingRun, month: int) -> dict[int, Agent]:
         present = self._membership.present(month)
         return {number: agent for number, agent in run.agents.items() if number < present}
-
-
-async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:
-    """Everything at once. After a failure the others still finish, so that no reply that was paid for is lost."""
-    done = await asyncio.gather(*work, return_exceptions=True)
-    for outcome in done:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return done  # type: ignore[return-value]
-
-
-async def watched(work: Awaitable[T], check: Callable[[], None]) -> T:
-    """Await something, and stop it when the job must stop."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        await asyncio.wait({task}, timeout=CHECK_EVERY_S)
-        try:
-            check()
-        except Interrupted:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            raise
-    return task.result()
 
 
 def llm_agents(params: SimulateParams) -> dict[int, Llm]:

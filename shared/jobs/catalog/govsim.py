@@ -108,7 +108,7 @@ class Llm(Policy):
 
     type: Literal["llm"] = Field(description="The policy.")
     model: ChatRef = Field(
-        description="endpoint:<name>/<model> of the operator's endpoints, or a local model: hub:, job:, file:, builtin:."
+        description="endpoint:<name>/<model> of the operator's file, or a local model: hub:, job:, file:, builtin:."
     )
     parser: ParserName | None = Field(
         None, description="How this agent's replies are read; null: as the job's `parser` says."
@@ -505,7 +505,7 @@ class SubskillsParams(Params):
     """The paper's questions on what a sustainable society takes, asked of one model."""
 
     model: ChatRef = Field(
-        description="endpoint:<name>/<model> of the operator's endpoints, or a local model: hub:, job:, file:, builtin:."
+        description="endpoint:<name>/<model> of the operator's file, or a local model: hub:, job:, file:, builtin:."
     )
     scenario: Scenario = Field("fishery", description="Whose words the questions use.")
     tests: list[Subskill] = Field(
@@ -664,7 +664,7 @@ KINDS = [
         params=SimulateParams,
         result=SimulateResult,
         pool="sim",
-        summary="Run a society of language models or scripted agents on a shared resource and measure whether it lasts.",
+        summary="Run societies of language models or scripted agents on a shared resource: does it last?",
         progress_unit="months",
         checkpoint_grain="each phase, each reply on arrival; scripted: a chunk of runs, at most every 2 s",
     ),

@@ -9,9 +9,8 @@ for _, other in ipairs(redis.call('SMEMBERS', P .. 'uses:job:' .. id)) do
   if other_state and not is_final(other_state) then return 'used:' .. other end
 end
 if not state then return false end
-if not with_files and (redis.call('SISMEMBER', P .. 'uncommitted', id) == 1 or redis.call('ZSCORE', P .. 'untidy', id)) then
-  return 'busy'
-end
+local is_written = redis.call('SISMEMBER', P .. 'uncommitted', id) == 0
+if not with_files and not (is_written and not redis.call('ZSCORE', P .. 'untidy', id)) then return 'busy' end
 
 local function free_key(key, holder)  -- unless it has passed to another meanwhile
   if key and redis.call('HGET', P .. 'idem:' .. key, 'id') == holder then redis.call('DEL', P .. 'idem:' .. key) end

@@ -5,7 +5,7 @@
 local P = 'tf:'
 local STREAM_LENGTH = 10000           -- events kept per job
 local STREAM_AFTER_END_S = 24 * 3600  -- and for how long after its end
-local LATE_WRITES_MS = 60 * 1000      -- until nobody without a lease writes files any more; then what is left is cleared
+local LATE_WRITES_MS = 60 * 1000      -- until nobody without a lease writes files any more: then leftovers go
 local argv_at = 0
 
 local function take()  -- the next argument

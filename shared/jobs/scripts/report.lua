@@ -6,5 +6,6 @@ if not holds(id, attempt, claim) then return false end
 local fields, events = take_list(), take_list()
 if #fields > 0 then set(id, unpack(fields)) end
 for n = 1, #events, 2 do event(id, events[n], events[n + 1]) end
-if text ~= '' and redis.call('STRLEN', P .. 'log:' .. id) < log_bytes then redis.call('APPEND', P .. 'log:' .. id, text) end
+local log = P .. 'log:' .. id
+if text ~= '' and redis.call('STRLEN', log) < log_bytes then redis.call('APPEND', log, text) end
 return flags(id)

@@ -3,8 +3,9 @@
 local id, fields, references, labels, sweep_fields = take(), take_list(), take_list(), take_list(), take_list()
 if redis.call('EXISTS', job(id)) == 1 or redis.call('ZSCORE', P .. 'garbage', 'jobs/' .. id) then return 0 end
 set(id, unpack(fields))
-for _, index in ipairs({'all', 'kind:' .. get(id, 'kind'), 'owner:' .. get(id, 'owner'), 'state:' .. get(id, 'state')}) do
-  redis.call('ZADD', P .. 'ix:' .. index, 0, id)
+redis.call('ZADD', P .. 'ix:all', 0, id)
+for _, name in ipairs({'kind', 'owner', 'state'}) do
+  redis.call('ZADD', P .. 'ix:' .. name .. ':' .. get(id, name), 0, id)
 end
 for _, label in ipairs(labels) do redis.call('ZADD', P .. 'ix:label:' .. label, 0, id) end
 for _, ref in ipairs(references) do redis.call('SADD', P .. 'uses:' .. ref, id) end

@@ -2,7 +2,8 @@
 -- ARGV: owner, cap, the call, idempotency key or '', fingerprint, its life in ms; the templates (digest, message)...;
 --       '1' and a sweep (entropy, fields...) or '0'; the number of jobs; then for each
 --       entropy, fields..., awaited job ids..., references..., labels... (each list with its count first).
--- Returns {'new', created ms, state, id} | {'ok', sweep id, ids...} | {'same', id} | {'other_body'} | {'quota', n} | {'unmet', id, state} | {'dropped', ref}
+-- Returns {'new', created ms, state, id} | {'ok', sweep id, ids...} | {'same', id} | {'other_body'} | {'quota', n}
+--         | {'unmet', id, state} | {'dropped', ref}
 -- 'new' is a single job that this very call has written: its record needs no reading.
 -- `call` is one call of the caller's: sent twice (its answer was lost on the way), it is answered as the first time.
 
@@ -26,7 +27,8 @@ local sweep = take() == '1' and {entropy = take(), fields = take_list()}
 
 local jobs = {}
 for n = 1, take_number() do
-  jobs[n] = {entropy = take(), fields = take_list(), awaited = take_list(), references = take_list(), labels = take_list()}
+  jobs[n] = {entropy = take(), fields = take_list()}
+  jobs[n].awaited, jobs[n].references, jobs[n].labels = take_list(), take_list(), take_list()
 end
 
 local unfinished = redis.call('ZCARD', P .. 'ix:unfinished:' .. owner)
@@ -48,7 +50,7 @@ local sweep_id = sweep and new_id(sweep.entropy)
 local answer = {'ok', sweep_id or ''}
 for _, new in ipairs(jobs) do
   local id = new_id(new.entropy)
-  redis.call('HSET', job(id), 'id', id, 'owner', owner, 'created_ms', NOW, 'attempt', 0, 'losses', 0, unpack(new.fields))
+  set(id, 'id', id, 'owner', owner, 'created_ms', NOW, 'attempt', 0, 'losses', 0, unpack(new.fields))
   if sweep_id then
     set(id, 'sweep', sweep_id)
     redis.call('RPUSH', P .. 'sweep_jobs:' .. sweep_id, id)

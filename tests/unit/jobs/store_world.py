@@ -19,6 +19,7 @@ from shared.jobs.store import PREFIX, script_texts
 
 CLOCK = "test:clock_ms"
 START_MS = 1_700_000_000_000
+STREAM_LENGTH = 10_000
 QUEUES = ("test", "test:3", "test:6")  # high, normal, low: the order in which a worker looks
 MESSAGE = re.compile(r"(?P<job>[0-9A-Z]{26})\.(?P<attempt>\d+) \"tenfold_publish\": \"(?P<publish>\d+)\"")
 TEMPLATE = 'TENFOLD_JOB_ID.TENFOLD_ATTEMPT "tenfold_publish": "TENFOLD_PUBLISH"'
@@ -185,6 +186,10 @@ def every_life_follows_the_arrows(now: Snapshot) -> None:
     """I2: and each attempt has one outcome (I6), and attempts never decrease (I8)."""
     for id, job in now.jobs.items():
         said = [(event["d"], int(event["a"])) for _, event in now.get(f"events:{id}") if event["t"] == "state"]
+        if len(now.get(f"events:{id}")) >= STREAM_LENGTH:  # its beginning has gone
+            continue
+        if not said and JobState(job["state"]).is_final:  # restored from its files
+            continue
         assert said[0][0] in ("queued", "blocked"), said
         assert said[-1] == (job["state"], int(job["attempt"])), (said, job)
         outcomes: Counter[int] = Counter()

@@ -134,7 +134,9 @@ def test_a_rating_is_read(reply, official, strict):
             "Response: Hi\nConversation conclusion by me: no\nNext speaker: Emma", Said("Hi", False, 3),
             id="official-labels",
         ),
-        pytest.param("Hi\nI conclude the conversation: no\nNext speaker: nobody", Said("Hi", False, None), id="unreadable"),
+        pytest.param(
+            "Hi\nI conclude the conversation: no\nNext speaker: nobody", Said("Hi", False, None), id="unreadable",
+        ),
         pytest.param("Just words", Said("Just words", None, None), id="no-labels"),
     ],
 )  # fmt: skip

@@ -94,8 +94,8 @@ def test_trap_4_the_newcomer_lives_by_the_others_clock(tmp_path):
     memory = [json.loads(line) for line in (tmp_path / "memory.jsonl").read_text().splitlines()]
     assert min(node["created"] for node in memory if node["agent"] == 4) == "2024-04-01T01:00:00"
     thoughts = {node["created"][:10] for node in memory if node["type"] == "thought"}
-    assert thoughts == {f"2024-0{month}-{day}" for month, days in enumerate(("30 31", "28 29", "30 31", "29 30", "30 31"), 1)
-                        for day in days.split()}  # fmt: skip
+    days = {1: (30, 31), 2: (28, 29), 3: (30, 31), 4: (29, 30), 5: (30, 31)}
+    assert thoughts == {f"2024-0{month}-{day}" for month, both in days.items() for day in both}
 
 
 def test_trap_5_the_seed_reaches_every_call_and_no_two_calls_share_one(tmp_path):
