@@ -57,7 +57,8 @@ def tokenizer_of(scene: Scene) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token=PAD))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(kept), behavior="removed", invert=True)
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast  # its types know nothing of its arguments
+    built: PreTrainedTokenizerFast = fast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
@@ -66,6 +67,7 @@ def tokenizer_of(scene: Scene) -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
     )
+    return built
 
 
 def example_of(decision: Decision, prompts: Prompts, agents: int, tokenizer: Any) -> Example:
@@ -136,7 +138,7 @@ class Training:
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask).logits  # (batch, longest, tokens)
         loss = cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=IGNORED)
         self._optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimizer.step()
         return float(loss.detach())
 

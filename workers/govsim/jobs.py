@@ -29,6 +29,7 @@ from workers.govsim.analysis import Analysis
 from workers.govsim.asking import Voice
 from workers.govsim.decisions import choose
 from workers.govsim.discussion import discussion_of
+from workers.govsim.examined import examined_figures, read_scores
 from workers.govsim.figures import Condition, figures
 from workers.govsim.hosts import open_hosts
 from workers.govsim.imported import ImportedRun
@@ -177,6 +178,8 @@ def analyse(params: AnalyseParams, ctx: JobContext) -> AnalyseResult:
         if analysis.conditions:
             for name, figure in figures(analysis.conditions).items():
                 ctx.write_json(name, figure)
+        for name, figure in examined_figures(read_scores(params, ctx), analysis.conditions):
+            ctx.write_json(name, figure)
         write_summary(ctx, {condition.name: condition.tally for condition in analysis.conditions})
         with ctx.artifact("log_env.tar") as out:
             write_tar(out, analysis.imported())

@@ -606,6 +606,13 @@ class AnalyseParams(Params):
     max_parse_failure_rate: float = Field(
         0.2, ge=0, le=1, description="Share of unreadable replies above which a run is invalid and enters no mean."
     )
+    subskills: list[Source] | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="govsim.subskills jobs, or their scores.jsonl: adds their bars, and accuracy against the survival "
+        "of groups whose agents all have the model.",
+    )
     months: int = Field(12, ge=1, le=MAX_MONTHS, description="T for sources that don't state it.")
     growth: int = Field(2, ge=1, le=100, description="g for sources that don't state it.")
     collapse_below: int = Field(5, ge=1, le=MAX_CAPACITY, description="C for sources that don't state it, units.")
