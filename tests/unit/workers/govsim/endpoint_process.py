@@ -49,10 +49,7 @@ def start(folder: Path, endpoints: Path, params: dict) -> multiprocessing.Proces
 
 
 def stored_keys(folder: Path) -> set[str]:
-    """The call keys whose replies a killed job left stored, loose or packed."""
-    keys = {json.loads(file.read_bytes())["key"] for file in (folder / ".replies").glob("*.json")}
-    packed = folder / ".work" / "journal-.replies"
-    if packed.exists():
-        records = packed.read_bytes().splitlines()[1::2]
-        keys |= {json.loads(record)["key"] for record in records if record.endswith(b"}")}
-    return keys
+    """The call keys whose replies a killed job left stored, loose or packed: a line of name and length before each."""
+    files = [*(folder / ".replies").glob("[0-9]*"), *(folder / ".work").glob("journal-.replies")]
+    records = [line for file in files for line in file.read_bytes().splitlines()[1::2]]
+    return {json.loads(record)["key"] for record in records if record.endswith(b"}")}
