@@ -50,7 +50,7 @@ def gateway_server(redis_url: str, folder: Path, kinds: Path, **settings: str) -
             [*command, "--bind", f"127.0.0.1:{port}"], env=kept | own | paths, stdout=out, stderr=out, cwd=folder
         )
     try:
-        _wait_for(port, process, output)
+        wait_for(port, process, output)
         yield GatewayServer(port, process, output)
     finally:
         process.terminate()
@@ -61,7 +61,8 @@ def gateway_server(redis_url: str, folder: Path, kinds: Path, **settings: str) -
             process.wait()
 
 
-def _wait_for(port: int, process: "subprocess.Popen[bytes]", output: Path) -> None:
+def wait_for(port: int, process: "subprocess.Popen[bytes]", output: Path) -> None:
+    """Return when it listens. Raises RuntimeError with what it said."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         with socket.socket() as probe:

@@ -132,7 +132,8 @@ def _stream(job_id: str, after: str) -> Response:
     if not parts.store.hold_stream(owner, stream_id, limit, SLOT_S):
         raise Problem("quota", f"you have {limit} open event streams", headers={"Retry-After": "5"})
     slot = _Slot(parts.store, owner, stream_id, limit)
-    return Response(_Held(_events(parts, job_id, after, slot), slot), mimetype="text/event-stream", headers=headers)
+    body = _Held(_events(parts, job_id, after, slot), slot)
+    return Response(body, mimetype="text/event-stream", headers=headers, direct_passthrough=True)
 
 
 class _Slot(NamedTuple):
@@ -153,10 +154,10 @@ class _Slot(NamedTuple):
 class _Held:
     """The stream's body; its slot is free again when it ends, also when the client went away before its first byte."""
 
-    def __init__(self, chunks: Generator[str, None, None], slot: _Slot) -> None:
+    def __init__(self, chunks: Generator[bytes, None, None], slot: _Slot) -> None:
         self._chunks, self._slot = chunks, slot
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[bytes]:
         return self._chunks
 
     def close(self) -> None:
@@ -164,9 +165,9 @@ class _Held:
         self._slot.free()
 
 
-def _events(parts: Gateway, job_id: str, after: str, slot: _Slot) -> Generator[str, None, None]:
+def _events(parts: Gateway, job_id: str, after: str, slot: _Slot) -> Generator[bytes, None, None]:
     log = EventLog(parts.store)
-    yield "retry: 1000\n\n"
+    yield b"retry: 1000\n\n"
     if after != BEGINNING and (gap := log.gap_before(job_id, after)):
         yield Heard.of(gap).frame
     with parts.tail.follow(job_id, after) as subscription:
@@ -175,11 +176,11 @@ def _events(parts: Gateway, job_id: str, after: str, slot: _Slot) -> Generator[s
         while True:
             heard = subscription.take(patience_s)
             if heard:
-                yield "".join(one.frame for one in heard)
+                yield b"".join(one.frame for one in heard)
             may_be_over = not heard or any(one.event.type == "state" for one in heard)
             if may_be_over and _is_over(parts.store, log, subscription):
                 while rest := subscription.take(0.0):
-                    yield "".join(one.frame for one in rest)
+                    yield b"".join(one.frame for one in rest)
                 return
             now = time.monotonic()
             spoke = now if heard else spoke
@@ -187,7 +188,7 @@ def _events(parts: Gateway, job_id: str, after: str, slot: _Slot) -> Generator[s
                 slot.keep()
                 held = now
             if now - spoke > HEARTBEAT_S - LOOK_S / 2:  # the look nearest to every 15 s
-                yield ": alive\n\n"
+                yield b": alive\n\n"
                 spoke = now
             patience_s = LOOK_S
 

@@ -16,9 +16,9 @@ wsgi_app = "services.gateway.app:create_app()"
 bind = f"{f'[{_settings.host}]' if ':' in _settings.host else _settings.host}:{_settings.ports.gateway}"
 worker_class = "gthread"
 workers = 2
-threads = 320
-"""An open event stream holds one thread for its life: 2 x 320 carry 500 streams and leave 140 for calls. Threads are
-made on demand, so an idle gateway has few."""
+threads = 640
+"""An open event stream holds one thread for its life. Processes take connections as they come, so one of them may get
+nearly all of 500 streams: it must have threads left for calls. They are made on demand; an idle gateway has few."""
 graceful_timeout = 3  # open streams would hold a stopping process for as long as it is allowed to take
 timeout = 120
 no_control_socket = True

@@ -28,12 +28,12 @@ class Heard(NamedTuple):
     """An event and its wire form, made once for all who follow it."""
 
     event: Event
-    frame: str
+    frame: bytes
 
     @classmethod
     def of(cls, event: Event) -> "Heard":
         data = json.dumps(event.data, ensure_ascii=False)
-        return cls(event, f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n")
+        return cls(event, f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode())
 
 
 class Subscription:

@@ -20,7 +20,7 @@ from services.local.layout import SOURCE, Layout
 from services.local.programs import STAGES, Program, stopping_stage
 
 WANTED_FILES = 8192
-"""Open files per process: a gateway process holds up to 320 streams and as many Redis connections."""
+"""Open files per process: a gateway process holds up to 640 streams and as many Redis connections."""
 
 
 class ProcessState(NamedTuple):

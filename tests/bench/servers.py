@@ -1,11 +1,9 @@
 """The processes that the measurement of the gateway runs: a Redis, two gunicorns, workers. All end by their pids."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from tests.conftest import install_kinds
+from tests.gateway_server import SOURCE, wait_for
 from tests.redis_server import free_port, redis_server
 
-SOURCE = Path(__file__).resolve().parents[2]
-PROCESSES, THREADS = 2, 320
+PROCESSES, THREADS = 2, 640
 """Of either gunicorn: what `services.gateway.server` says."""
 STREAMS = "1000"
 """TENFOLD_STREAMS_PER_CALLER here: one caller holds all the streams of the measurement."""
@@ -87,7 +85,7 @@ class Servers:
         port = free_port()
         command = [sys.executable, "-m", "gunicorn", *options, "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
         process = self._stack.enter_context(self._running(name, command, {}))
-        _wait_for(port, process, self._folder / f"{name}.out")
+        wait_for(port, process, self._folder / f"{name}.out")
         return Http(port, process)
 
     @contextmanager
@@ -112,14 +110,3 @@ def servers() -> Iterator[Servers]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)))
         yield Servers(stack, folder)
-
-
-def _wait_for(port: int, process: "subprocess.Popen[bytes]", out: Path, patience_s: float = 60) -> None:
-    deadline = time.monotonic() + patience_s
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the server does not start:\n{out.read_text()}")
-        time.sleep(0.05)

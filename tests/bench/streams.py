@@ -3,8 +3,10 @@
 import asyncio
 import http.client
 import json
-import threading
+import multiprocessing
 import time
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 from typing import Any, NamedTuple
 
 from tests.bench.load import percentile
@@ -24,14 +26,15 @@ def watch_ten_tokens(port: int, streams: int) -> Watched:
     """Every stream sees every token; delays from the method's saying to its arrival here."""
     submit(port, "test.walk", {"steps": 1, "step_s": HELD_BACK_S})
     job = submit(port, "test.chatter", {"tokens": TOKENS, "every_s": 0.1})
-    looks: list[float] = []
-    done = threading.Event()
-    looking = threading.Thread(target=_look, args=(port, job, looks, done))
+    spawn = multiprocessing.get_context("spawn")  # a process of its own: this one's event loop is busy
+    done, said = spawn.Event(), spawn.SimpleQueue()
+    looking = spawn.Process(target=_look, args=(port, job, said, done))
     looking.start()
     try:
         delays = asyncio.run(_watch_all(port, job, streams))
     finally:
         done.set()
+        looks = said.get()
         looking.join()
     assert len(delays) == streams * TOKENS, f"{len(delays)} tokens arrived"
     return Watched(percentile(delays, 50), percentile(delays, 99), percentile(looks, 99))
@@ -54,8 +57,9 @@ def call(port: int, method: str, path: str, body: dict[str, Any] | None = None) 
         connection.close()
 
 
-def _look(port: int, job: str, looks: list[float], done: threading.Event) -> None:
-    """GET the job at a steady pace over one connection."""
+def _look(port: int, job: str, said: "SimpleQueue[list[float]]", done: Event) -> None:
+    """GET the job at a steady pace over one connection; at the end say how long each took, in ms."""
+    looks = []
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
     while not done.wait(1 / LOOKS_PER_S):
         start = time.perf_counter()
@@ -63,6 +67,7 @@ def _look(port: int, job: str, looks: list[float], done: threading.Event) -> Non
         connection.getresponse().read()
         looks.append((time.perf_counter() - start) * 1000)
     connection.close()
+    said.put(looks)
 
 
 async def _watch_all(port: int, job: str, streams: int) -> list[float]:

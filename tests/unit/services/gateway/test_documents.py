@@ -9,8 +9,9 @@ from shared.jobs.catalog import catalog
 
 CONTRACT = """
 GET /v1/kinds | GET /v1/kinds/{kind} | POST /v1/jobs | GET /v1/jobs | GET /v1/jobs/{job_id}
-GET /v1/jobs/{job_id}/events | GET /v1/jobs/{job_id}/log | POST /v1/jobs/{job_id}/cancel | POST /v1/jobs/{job_id}/retry | DELETE /v1/jobs/{job_id}
-GET /v1/jobs/{job_id}/artifacts | GET /v1/jobs/{job_id}/artifacts/{artifact} | POST /v1/files | GET /v1/files/{sha256}
+GET /v1/jobs/{job_id}/events | GET /v1/jobs/{job_id}/log | POST /v1/jobs/{job_id}/cancel | POST /v1/jobs/{job_id}/retry
+DELETE /v1/jobs/{job_id} | GET /v1/jobs/{job_id}/artifacts | GET /v1/jobs/{job_id}/artifacts/{artifact}
+POST /v1/files | GET /v1/files/{sha256}
 POST /v1/sweeps | GET /v1/sweeps | GET /v1/sweeps/{sweep_id} | POST /v1/sweeps/{sweep_id}/cancel | GET /v1/me
 GET /v1/queues | GET /healthz | GET /readyz | GET /metrics | GET /openapi.json | GET /docs
 """
