@@ -33,7 +33,10 @@ class ArtifactStore:
     """Blobs by key. Open one per process, after any fork: remote file systems run a thread of their own."""
 
     def __init__(self, url: str) -> None:
-        self.fs, root = fsspec.core.url_to_fs(url)
+        try:
+            self.fs, root = fsspec.core.url_to_fs(url)
+        except ImportError as missing:
+            raise ValueError(f"TENFOLD_ARTIFACTS={url} needs a package that is not installed: {missing}") from missing
         self.root = str(root).rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
 

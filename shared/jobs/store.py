@@ -42,7 +42,7 @@ __all__ = [
 PREFIX = "tf:"
 LOG_BYTES = 4 * 2**20  # kept of a running job's log
 RETRY_BASE_MS, RETRY_LONGEST_MS = 5_000, 300_000
-BATCH, WALK = 200, 2_000  # index entries per look, and at most per page
+WALK = 1_000  # index entries that one page looks at
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
@@ -114,43 +114,11 @@ class JobStore:
         return sorted(self.redis.smembers(f"{PREFIX}waiting:{job_id}"))
 
     def find(self, query: Query) -> Page:
-        """Newest first, without params, result and artifacts. Walks the smallest index and asks the others."""
-        smallest, *others = self._smallest_first([f"{PREFIX}ix:{name}" for name in query.indexes()])
-        count = BATCH if others else query.limit
-        found: list[str] = []
-        cursor = query.cursor
-        for _ in range(WALK // BATCH):
-            batch = self._batch(smallest, cursor, count)
-            for job_id, is_match in zip(batch, self._matches(others, batch), strict=True):
-                cursor = job_id
-                if is_match:
-                    found.append(job_id)
-                if len(found) == query.limit:
-                    return Page(self.summaries(found), cursor)
-            if len(batch) < count:
-                return Page(self.summaries(found), None)
-        return Page(self.summaries(found), cursor)
-
-    def _smallest_first(self, keys: list[str]) -> list[str]:
-        if len(keys) == 1:
-            return keys
-        return [key for _, key in sorted(zip(self._pipeline([("zcard", key) for key in keys]), keys, strict=True))]
-
-    def summaries(self, job_ids: Sequence[str]) -> list[JobRecord]:
-        """Records without their large fields; those gone meanwhile are left out."""
-        rows = self._pipeline([("hmget", f"{PREFIX}job:{job_id}", SUMMARY_FIELDS) for job_id in job_ids])
-        dicts = ({k: v for k, v in zip(SUMMARY_FIELDS, row, strict=True) if v is not None} for row in rows)
-        return [JobRecord.from_hash(fields) for fields in dicts if "id" in fields]
-
-    def _batch(self, key: str, before: str | None, count: int) -> list[str]:
-        top = f"({before}" if before else "+"
-        return list(self.redis.zrevrangebylex(key, top, "-", start=0, num=count))
-
-    def _matches(self, keys: Sequence[str], ids: Sequence[str]) -> list[bool]:
-        if not keys or not ids:
-            return [True] * len(ids)
-        columns = self._pipeline([("zmscore", key, list(ids)) for key in keys])
-        return [all(column[n] is not None for column in columns) for n in range(len(ids))]
+        """Newest first, without params, result and artifacts."""
+        arguments = (*list_argument(query.indexes()), *list_argument(SUMMARY_FIELDS))
+        cursor, *rows = self._run("find", query.cursor or "", query.limit, WALK, *arguments)
+        present = ({k: v for k, v in zip(SUMMARY_FIELDS, row, strict=True) if v is not None} for row in rows)
+        return Page([JobRecord.from_hash(fields) for fields in present if "id" in fields], cursor or None)
 
     # A claim's life -----------------------------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """Kill anything, anywhere: every job succeeds, is committed once, and leaves the same bytes as an undisturbed run."""
 
+import json
 import random
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,26 +59,58 @@ def test_sixty_jobs_survive_forty_kills(cluster: Embedded) -> None:
 
 
 def survive(cluster: Embedded, size: Size) -> None:
-    """The whole experiment: references undisturbed, then the same jobs while processes are killed."""
+    """The whole experiment: references undisturbed, then the same jobs, submitted while processes are killed."""
     with Tenfold(cluster.url) as client:
         client.patience_s = 60
         plan = planned(size)
         expected = undisturbed(client, plan)
-        keys = [key for key in plan for _ in range(-(-size.jobs // len(plan)))][: size.jobs - 2 * size.forced]
-        ids = {submit(client, *plan[key]): key for key in keys}
-        for die in ("before_commit", "after_commit"):
-            for _ in range(size.forced):
-                kind, params = plan["walk-0"]
-                ids[submit(client, kind, {**params, "die": die})] = "walk-0"
         killer = Killer(cluster, random.Random(SEED))
-        kill_while_running(client, killer, list(ids), size.kills)
+        ids: dict[str, Planned] = {}
+        submitting = threading.Thread(target=submit_all, args=(client, plan, size, ids))
+        submitting.start()
+        kill_while_running(client, killer, ids, size.kills)
+        submitting.join(timeout=120)
+        assert len(ids) == size.jobs
         jobs = {job_id: client.wait(job_id, timeout_s=600) for job_id in ids}
         report(client, killer, jobs)
+        assert len(killer.kills) == size.kills
         assert {job.state for job in jobs.values()} == {"succeeded"}
         assert sum(job.attempt >= 2 for job in jobs.values()) >= size.resumed
-        for job_id, key in ids.items():
-            assert leavings(client, jobs[job_id]) == expected[key], f"{job_id} differs from an undisturbed {key}"
+        for job_id, planned_as in ids.items():
+            found = leavings(client, jobs[job_id], planned_as.die)
+            assert found == expected[planned_as.key], f"{job_id} differs from an undisturbed {planned_as.key}"
             assert committed_once(client, job_id)
+        assert_died_where_they_should(client, jobs, ids)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a submitted job is: one of the different jobs, and where it kills itself."""
+
+    key: str
+    die: str = "never"
+
+
+def submit_all(client: Tenfold, plan: dict[str, Any], size: Size, ids: dict[str, Planned]) -> None:
+    """Submit every job, a few a second, while the killing goes on; a submit that was accepted is in `ids`."""
+    forced = [Planned("walk-0", die) for die in ("before_commit", "after_commit") for _ in range(size.forced)]
+    free = size.jobs - len(forced)
+    plain = [Planned(key) for key in plan for _ in range(-(-free // len(plan)))][:free]
+    for planned_as in [*forced, *plain]:
+        kind, params = plan[planned_as.key]
+        changed = params if planned_as.die == "never" else {**params, "die": planned_as.die}
+        ids[submit(client, kind, changed)] = planned_as
+        time.sleep(0.2)
+
+
+def assert_died_where_they_should(client: Tenfold, jobs: dict[str, Job], ids: dict[str, Planned]) -> None:
+    """Who died before the commit needed another attempt; who died after it was committed by the attempt that died."""
+    for job_id, planned_as in ids.items():
+        if planned_as.die == "before_commit":
+            assert jobs[job_id].attempt >= 2
+        if planned_as.die == "after_commit":
+            claims = [event for event in client.events(job_id) if event.data.get("state") == "running"]
+            assert len(claims) == jobs[job_id].attempt
 
 
 def planned(size: Size) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -102,20 +137,24 @@ def undisturbed(client: Tenfold, plan: dict[str, tuple[str, dict[str, Any]]]) ->
     return {key: leavings(client, job) for key, job in jobs.items()}
 
 
-def leavings(client: Tenfold, job: Job) -> dict[str, Any]:
-    """Result and the digest of every artifact that must be equal; the manifest names the params, so it is not."""
-    digests = {artifact.name: artifact.sha256 for artifact in job.artifacts if artifact.name not in CLOCKED}
-    digests.pop("manifest.json")
+def leavings(client: Tenfold, job: Job, die: str = "never") -> dict[str, Any]:
+    """Result and the digest of every artifact. The manifest of a job that kills itself names that among its params."""
+    digests: dict[str, Any] = {a.name: a.sha256 for a in job.artifacts if a.name not in CLOCKED}
+    if job.kind == "test.walk":
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = json.loads(client.download(job.id, "manifest.json", Path(folder) / "manifest.json").read_text())
+        assert manifest["params"].pop("die") == die
+        digests["manifest.json"] = manifest
     return {"result": job.result, **digests}
 
 
-def kill_while_running(client: Tenfold, killer: Killer, ids: list[str], kills: int) -> None:
+def kill_while_running(client: Tenfold, killer: Killer, ids: dict[str, Planned], kills: int) -> None:
     """Kill every few seconds until so many processes are dead; jobs must still be unfinished all the while."""
-    time.sleep(2)
+    eventually(lambda: len(ids) >= 2)
     for role in killer.schedule(kills):
         eventually(lambda role=role: killer.kill_one(role))  # type: ignore[misc]
         time.sleep(killer.rng.uniform(2.0, 5.0))
-    unfinished = [job_id for job_id in ids if not client.job(job_id).is_final]
+    unfinished = [job_id for job_id in list(ids) if not client.job(job_id).is_final]
     assert unfinished or kills < 10, "the jobs were over before the kills were"
 
 
@@ -150,14 +189,14 @@ def test_the_jobs_of_a_lost_machine_run_elsewhere_when_their_lease_has_run_out(c
         cluster.start("worker-test")
         killed = time.time()
         lost.kill_tree()
-        eventually(lambda: (client.job(job.id).worker or "").startswith("test@"), within_s=40)
+        eventually(lambda: (client.job(job.id).worker or "").startswith("test@"), within_s=20)
         print(f"\nfrom the loss of the machine to the next claim: {time.time() - killed:.1f} s")
         assert client.wait(job.id, timeout_s=60).state == "succeeded"
 
 
 @pytest.mark.cluster
 @pytest.mark.timeout(120)
-def test_a_stopping_worker_hands_its_job_back_and_no_loss_is_counted(cluster: Embedded) -> None:
+def test_a_stopping_worker_hands_its_job_back_and_no_loss_is_counted(cluster: Embedded, tmp_path: Path) -> None:
     with Tenfold(cluster.url) as client, cluster.extra_worker("test", "elsewhere") as other:
         cluster.stop("worker-test")
         job = client.submit("test.walk", {"steps": 60, "step_s": 0.2})
@@ -166,12 +205,13 @@ def test_a_stopping_worker_hands_its_job_back_and_no_loss_is_counted(cluster: Em
         eventually(lambda: sum(q.workers for q in client.queues() if q.pool == "test") == 2)
         asked = time.time()
         other.terminate()
-        eventually(lambda: (client.job(job.id).worker or "").startswith("test@"), within_s=20)
-        handed = time.time() - asked
-        print(f"\nfrom SIGTERM to the next claim: {handed:.1f} s")
-        ended = client.wait(job.id, timeout_s=60)
+        eventually(lambda: (client.job(job.id).worker or "").startswith("test@"), within_s=10)
+        print(f"\nfrom SIGTERM to the next claim: {time.time() - asked:.1f} s")
+        progress = [e.data["done"] for e in client.events(job.id) if e.type == "progress" and e.attempt == 2]
+        assert progress[0] > 10, "the second attempt started from zero"
+        ended = client.job(job.id)
         assert (ended.state, ended.attempt, ended.losses) == ("succeeded", 2, 0)
-        trace = client.download(job.id, "trace.jsonl", cluster.home / "trace.jsonl").read_text().splitlines()
+        trace = client.download(job.id, "trace.jsonl", tmp_path / "trace.jsonl").read_text().splitlines()
         assert len(trace) == 60
 
 

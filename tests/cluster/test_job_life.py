@@ -95,14 +95,14 @@ def test_a_worker_that_does_not_know_the_kind_leaves_the_job_to_others(tenfold, 
         cluster.start("worker-test")
 
 
-def test_a_job_longer_than_its_timeout_fails_and_a_retry_goes_on_from_its_checkpoint(tenfold, idle, cluster):
+def test_a_job_longer_than_its_timeout_fails_and_a_retry_goes_on_from_its_checkpoint(tenfold, idle, tmp_path):
     job = tenfold.submit("test.walk", {"steps": 60, "step_s": 0.05}, timeout_s=2)
     ended = tenfold.wait(job.id, timeout_s=30)
     assert (ended.state, ended.error.type, ended.attempt) == ("failed", "timeout", 1)
     tenfold.retry(job.id)
     again = tenfold.wait(job.id, timeout_s=30)
     assert (again.state, again.attempt) == ("succeeded", 2)
-    trace = tenfold.download(job.id, "trace.jsonl", cluster.home / "retried.jsonl").read_text().splitlines()
+    trace = tenfold.download(job.id, "trace.jsonl", tmp_path / "retried.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in trace] == list(range(60))
 
 

@@ -39,9 +39,8 @@ def store(redis_url):
 
 
 def submit(store, messages, priority):
-    new = NewJob(
-        SPEC.kind, SPEC.version, SPEC.pool, "{}", messages.template(SPEC, priority), queue_key(SPEC.pool, priority), priority
-    )  # fmt: skip
+    message, queue = messages.template(SPEC, priority), queue_key(SPEC.pool, priority)
+    new = NewJob(SPEC.kind, SPEC.version, SPEC.pool, "{}", message, queue, priority)
     return store.submit(new, Submission("ann")).id
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.jobs.states import JobState
-from shared.jobs.store import BATCH, WALK, Query, Submission
+from shared.jobs.store import WALK, Query, Submission
 from tests.unit.jobs.lives import new_job
 
 CHOICES = [
@@ -62,12 +62,12 @@ def test_every_job_of_the_first_page_comes_once_while_others_arrive(lives):
 
 
 def test_a_page_looks_at_a_bounded_number_of_entries_and_may_be_short(lives):
-    lives.store.submit_sweep([new_job(kind="test.noop")] * 1000, {"kind": "test.noop"}, Submission("ann"))
-    lives.store.submit_sweep([new_job(kind="test.noop")] * 1000, {"kind": "test.noop"}, Submission("ben"))
-    for _ in range(WALK // BATCH * BATCH // 1000 + 1):
-        lives.store.submit_sweep([new_job(kind="test.walk")] * 1000, {"kind": "test.walk"}, Submission("ann"))
+    for owner, kind, thousands in (("ann", "test.noop", 1), ("ben", "test.noop", 3), ("ann", "test.walk", 3)):
+        for _ in range(thousands):
+            lives.store.submit_sweep([new_job(kind=kind)] * 1000, {"kind": kind}, Submission(owner))
+    assert WALK < 3000
     page = lives.store.find(Query(kind="test.noop", owner="ann"))
-    assert (page.items, page.next_cursor is not None) == ([], True) or len(page.items) == 50
+    assert (page.items, page.next_cursor is not None) == ([], True)
     assert len(walk(lives, Query(kind="test.noop", owner="ann"), 200)) == 1000
 
 
@@ -79,5 +79,8 @@ def test_a_listing_leaves_out_what_is_large(lives):
     assert (record.id, record.state, record.finished_ms) == (id, JobState.SUCCEEDED, record.created_ms)
 
 
-def test_a_job_deleted_between_index_and_record_is_left_out(lives):
-    assert lives.store.summaries(["01HF7YAT00001T61MNBTD39MPC"]) == []
+def test_an_index_entry_without_record_is_left_out(lives):
+    ghost = "01HF7YAT00001T61MNBTD39MPC"
+    lives.redis.zadd("tf:ix:all", {ghost: 0})
+    assert lives.store.find(Query()).items == []
+    lives.redis.zrem("tf:ix:all", ghost)
