@@ -1,4 +1,7 @@
-"""A society of language models as a job of the cluster: its worker's process dies, and no stored reply is asked again."""
+"""A society of language models as a job of the cluster:
+
+its worker's process dies, and no stored reply is asked again.
+"""
 
 import random
 from types import SimpleNamespace
