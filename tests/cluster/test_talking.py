@@ -1,7 +1,4 @@
-"""A society of language models as a job of the cluster:
-
-its worker's process dies, and no stored reply is asked again.
-"""
+"""A society of language models on the cluster: its worker dies, and no stored reply is asked again."""
 
 import random
 from types import SimpleNamespace
@@ -25,6 +22,8 @@ def scripted(request):
 
 
 @pytest.mark.cluster
+@pytest.mark.chaos
+@pytest.mark.slow
 def test_a_talking_society_loses_its_worker_and_leaves_the_same_bytes(tmp_path):
     with OpenAIServer(scripted, delay_s=0.1) as server:
         endpoints = endpoints_file(tmp_path, server.url, max_in_flight=IN_FLIGHT)
