@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -32,7 +33,10 @@ class ArtifactStore:
     """Blobs by key. Open one per process, after any fork: remote file systems run a thread of their own."""
 
     def __init__(self, url: str) -> None:
-        self.fs, root = fsspec.core.url_to_fs(url)
+        try:
+            self.fs, root = fsspec.core.url_to_fs(url)
+        except ImportError as missing:
+            raise ValueError(f"TENFOLD_ARTIFACTS={url} needs a package that is not installed: {missing}") from missing
         self.root = str(root).rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
 
@@ -51,6 +55,13 @@ class ArtifactStore:
                 shutil.copyfileobj(source, handle, CHUNK)
         else:
             self.fs.put_file(str(path), self._path(key))
+
+    def get_all(self, keys: list[str]) -> dict[str, bytes]:
+        """Read many small blobs; at once where the store can. Raises FileNotFoundError."""
+        if self.is_local:
+            return {key: Path(self._path(key)).read_bytes() for key in keys}
+        found: dict[str, bytes] = self.fs.cat([self._path(key) for key in keys]) if keys else {}
+        return {path[len(self.root) + 1 :]: bytes(data) for path, data in found.items()}
 
     def get_bytes(self, key: str) -> bytes:
         """Read a small blob. Raises FileNotFoundError."""
@@ -102,6 +113,15 @@ class ArtifactStore:
             self.fs.rm(self._path(key), recursive=True)
         except FileNotFoundError:
             return
+
+    def delete_all(self, keys: list[str]) -> None:
+        """Remove many blobs; those that are gone are fine."""
+        if self.is_local:
+            for key in keys:
+                Path(self._path(key)).unlink(missing_ok=True)
+        elif keys:
+            with suppress(FileNotFoundError):
+                self.fs.rm([self._path(key) for key in keys])
 
     def presigned_url(self, key: str, seconds: int = 300) -> str | None:
         """A URL that the object store itself serves; None for a local folder."""

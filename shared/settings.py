@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     """The operator's file of model and translation endpoints (JSON)."""
     secrets: Path | None = None
     """A folder with one file per secret, read by workers only."""
+    model_cache_mb: int = Field(4096, ge=0)
+    """Weights that a worker process keeps warm between jobs; the last model stays whatever its size."""
     ray_address: str | None = None
     """The Ray cluster that `sim` workers attach to; unset: the embedded head."""
     slots: dict[str, int] = Field(default_factory=dict)

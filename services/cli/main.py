@@ -30,7 +30,7 @@ for verbs in (kinds, jobs, watching, artifacts, sweeps, cluster, admin):
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb and exit with its code."""
     try:
-        app(arguments)
+        app(arguments, prog_name="tenfold")
     except Unreachable as unreachable:
         complain(f"{unreachable}. Is it up (`./tenfold up`)? TENFOLD_URL names another one.")
         sys.exit(UNREACHABLE)

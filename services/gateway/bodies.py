@@ -118,7 +118,8 @@ def validate(model: type[M], text: bytes) -> M:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise BadRequest("the body does not fit the schema", field_errors(error, ("body",))) from None
+        errors = field_errors(error, ("body",), json.loads(text))
+        raise BadRequest("the body does not fit the schema", errors) from None
 
 
 def validate_query(model: type[M]) -> M:

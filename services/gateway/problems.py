@@ -45,11 +45,13 @@ PROBLEMS = {
     "not_acceptable": Kind(406, "Not acceptable", "This route can't answer in the form asked for."),
     "conflict": Kind(409, "Conflict", "The job's state doesn't allow this."),
     "too_large": Kind(413, "Too large", "The body is larger than this gateway takes."),
+    "too_long": Kind(414, "Too long", "The request line or its headers are longer than this gateway reads."),
     "unsupported_media_type": Kind(415, "Unsupported media type", "JSON calls need `Content-Type: application/json`."),
     "range_not_satisfiable": Kind(416, "Range not satisfiable", "The range lies outside the artifact."),
     "invalid": Kind(422, "Invalid input", "The request is understood; `errors` names each field that is wrong."),
     "quota": Kind(429, "Too many", "Too many unfinished jobs or open streams of this caller; try again later."),
     "internal": Kind(500, "Internal error", "A defect of Tenfold. Report it with the request id."),
+    "not_implemented": Kind(501, "Not implemented", "The gateway does not know this transfer coding."),
     "unavailable": Kind(503, "Unavailable", "Redis or the artifact store does not answer."),
     "storage_full": Kind(
         503, "Storage full", "The job store is nearly full; it takes no new work until there is room."
@@ -158,12 +160,33 @@ def _problem_of_http(error: HTTPException) -> Problem:
     return Problem(name, PROBLEMS[name].explanation, headers=headers)
 
 
-def field_errors(error: ValidationError, at: tuple[str | int, ...] = ()) -> list[FieldError]:
-    """Pydantic's errors as the contract lists them; the input itself is not repeated."""
+def field_errors(error: ValidationError, at: tuple[str | int, ...] = (), body: Any = None) -> list[FieldError]:
+    """Pydantic's errors as the contract lists them; the input itself is not repeated.
+
+    With the `body`, places lead through what was sent: pydantic also names the branch of a union it tried.
+    """
     return [
-        FieldError((*at, *item["loc"]), item["msg"], item["type"])
+        FieldError((*at, *(item["loc"] if body is None else _place(item["loc"], body))), item["msg"], item["type"])
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
+
+
+def _place(loc: tuple[str | int, ...], body: Any) -> list[str | int]:
+    """The parts of a place that exist in the body, and a last one that is missing there."""
+    place: list[str | int] = []
+    for number, part in enumerate(loc):
+        if _has(body, part):
+            body = body[part]
+        elif not (number == len(loc) - 1 and isinstance(body, dict)):
+            continue
+        place.append(part)
+    return place
+
+
+def _has(body: Any, part: str | int) -> bool:
+    if isinstance(body, list):
+        return isinstance(part, int) and part < len(body)
+    return isinstance(body, dict) and part in body
 
 
 def install(app: Flask) -> None:

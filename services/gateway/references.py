@@ -1,10 +1,10 @@
 """Looking references up at submit: what leads nowhere is refused at once, with the path of its field."""
 
 import json
-from pathlib import Path
 from typing import NamedTuple
 
 from services.gateway.state import gateway
+from shared.endpoints import EndpointsError, find_endpoint, read_endpoints
 from shared.jobs.artifact_names import pick
 from shared.jobs.errors import FieldError, NotFound, UnknownReference
 from shared.jobs.history import read_committed
@@ -78,15 +78,8 @@ def _check_finished(ref: Ref, record: JobRecord) -> None:
 
 
 def _check_endpoint(ref: Ref) -> None:
-    file = gateway().settings.endpoints
-    names = _endpoint_names(file) if file else []
-    name = ref.target.partition("/")[0]
-    if name not in names:
-        raise NotFound(f"there is no endpoint {name}; TENFOLD_ENDPOINTS has: {', '.join(names) or 'none'}")
-
-
-def _endpoint_names(file: Path) -> list[str]:
+    """The entry must be there; its secret is the workers' to find."""
     try:
-        return sorted(json.loads(file.read_text()))
-    except (OSError, ValueError) as error:
-        raise NotFound(f"TENFOLD_ENDPOINTS can't be read: {error}") from None
+        find_endpoint(read_endpoints(gateway().settings.endpoints), ref.target.partition("/")[0])
+    except EndpointsError as error:
+        raise NotFound(str(error)) from None

@@ -14,7 +14,8 @@ _settings = Settings()
 
 wsgi_app = "services.gateway.app:create_app()"
 bind = f"{f'[{_settings.host}]' if ':' in _settings.host else _settings.host}:{_settings.ports.gateway}"
-worker_class = "gthread"
+worker_class = "services.gateway.worker_class.ProblemWorker"
+limit_request_line = 8190  # a listing may filter by sixteen labels
 workers = 2
 threads = 640
 """An open event stream holds one thread for its life. Processes take connections as they come, so one of them may get

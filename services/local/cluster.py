@@ -5,6 +5,7 @@ supervisord was killed (ended first), nothing at all. Only one `up` or `down` wo
 """
 
 import fcntl
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -129,6 +130,7 @@ class Cluster:
             self._end_remains()
             for stale in (self.layout.supervisor_pid, self.layout.supervisor_socket):
                 stale.unlink(missing_ok=True)
+            shutil.rmtree(self.layout.sockets, ignore_errors=True)
         return was_running
 
     def _stop_in_order(self) -> None:

@@ -12,17 +12,21 @@ import hashlib
 import json
 import math
 import mimetypes
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from shared.jobs.artifact_names import check_name
 from shared.jobs.errors import Permanent
+from shared.jobs.journal import Journal
 from shared.jobs.references import Ref
+from shared.jobs.replies import PACKED, Replies
 
 CURVES = "curves.jsonl"
 TIMINGS = "timings.jsonl"
@@ -46,23 +50,6 @@ class Restored:
     blobs: Mapping[str, Path]
 
 
-@dataclass
-class Journal:
-    """An artifact that only grows; what was appended before the last checkpoint survives a kill."""
-
-    name: str
-    path: Path
-    handle: BinaryIO
-    saved_bytes: int = 0  # length at the last checkpoint
-    parts: list[str] = field(default_factory=list)  # where the saved segments lie, in order
-
-    def append(self, data: bytes) -> None:
-        self.handle.write(data)
-
-    def append_json(self, record: Mapping[str, Any]) -> None:
-        self.append(json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n")
-
-
 class JobContext(ABC):
     """The one thing a method is given beside its Params."""
 
@@ -74,6 +61,7 @@ class JobContext(ABC):
         """A scratch folder of this attempt; gone afterwards."""
         self.work_dir.mkdir(parents=True, exist_ok=True)
         self._journals: dict[str, Journal] = {}
+        self._checkpointing = threading.Lock()
         self._timings: list[dict[str, Any]] = []
         self._finished: dict[str, Artifact] = {}
 
@@ -140,10 +128,33 @@ class JobContext(ABC):
 
     def checkpoint(self, state: Mapping[str, Any], blobs: Mapping[str, bytes] | None = None) -> None:
         """Save all that the method needs to go on: `state` is JSON, `blobs` are bytes by name."""
-        for journal in self._journals.values():
-            journal.handle.flush()
-        self._save_checkpoint(dict(state), blobs or {})
+        with self._checkpointing:
+            for journal in self._journals.values():
+                journal.handle.flush()
+            self._save_checkpoint(dict(state), blobs or {})
+            if PACKED in self._journals:
+                self._replies.drop_packed()
         self.check()
+
+    def kept_reply(self, key: str) -> bytes | None:
+        """The stored reply of that key, from this attempt or an earlier one; None when there is none."""
+        return self._replies.get(key)
+
+    def keep_reply(self, key: str, data: bytes) -> bytes:
+        """Store a reply, durably before this returns, and whatever becomes of this attempt. Any thread may call.
+
+        Returns what stands under the key: the reply that was stored before, if there was one.
+        """
+        return self.keep_replies({key: data})[key]
+
+    def keep_replies(self, replies: Mapping[str, bytes]) -> dict[str, bytes]:
+        """`keep_reply` for replies that arrived together: one write for all."""
+        return self._replies.keep(replies)
+
+    def pack_replies(self) -> None:
+        """At the end of a phase: single replies become one object, which the next checkpoint names."""
+        with self._checkpointing:
+            self._replies.pack()
 
     @abstractmethod
     def restored(self) -> Restored | None:
@@ -169,6 +180,9 @@ class JobContext(ABC):
     def _store(self, artifact: Artifact, path: Path) -> None: ...
 
     @abstractmethod
+    def _open_replies(self) -> Replies: ...
+
+    @abstractmethod
     def _save_checkpoint(self, state: dict[str, Any], blobs: Mapping[str, bytes]) -> None: ...
 
     # Shared machinery ---------------------------------------------------------------------------------------------
@@ -191,7 +205,8 @@ class JobContext(ABC):
         for name in sorted(self._journals):
             journal = self._journals[name]
             journal.handle.close()
-            self._finish(name, journal.path)
+            if not journal.is_hidden:
+                self._finish(name, journal.path)
         if self._timings:
             path = self.work_dir / TIMINGS
             path.write_text("".join(json.dumps(entry) + "\n" for entry in self._timings))
@@ -201,6 +216,10 @@ class JobContext(ABC):
         """Close what is open, however the attempt ended."""
         for journal in self._journals.values():
             journal.handle.close()
+
+    @cached_property
+    def _replies(self) -> Replies:
+        return self._open_replies()
 
     def _finish(self, name: str, path: Path) -> None:
         self.check()

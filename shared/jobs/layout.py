@@ -3,6 +3,8 @@
 COMMITTED = "committed.json"
 MANIFEST = "manifest.json"
 LOG = "log.txt"
+REPLIES = "replies"
+"""The folder of a job's loose model replies: they belong to the job, whichever claim asked for them."""
 
 
 def job_folder(job_id: str) -> str:

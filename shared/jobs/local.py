@@ -2,8 +2,8 @@
 
     result = simulate(SimulateParams(scenario="fishery"), LocalContext("out/"))
 
-Artifacts land in the folder; the last checkpoint under `out/.checkpoint`, so calling again after a kill resumes. Delete
-the folder to start afresh.
+Artifacts land in the folder; the last checkpoint under `out/.checkpoint`, model replies under `out/.replies`, so
+calling again after a kill resumes. Delete the folder to start afresh.
 """
 
 import json
@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.artifacts import ArtifactStore
 from shared.jobs.context import Artifact, JobContext, Restored
 from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.references import Ref
+from shared.jobs.replies import PACKED, LooseReplies, Replies
 
 
 class LocalContext(JobContext):
@@ -34,6 +36,8 @@ class LocalContext(JobContext):
         self._inputs = {ref: Path(path) for ref, path in (inputs or {}).items()}
         self._say = say
         self._saved = self.folder / ".checkpoint"
+        self._fresh, self._old = self.folder / ".checkpoint.new", self.folder / ".checkpoint.old"
+        self._adopt_fresh()
         self.cancelled = False
         """Set it to make the next check raise Cancelled."""
         self._open_journals()
@@ -60,8 +64,8 @@ class LocalContext(JobContext):
     def close(self) -> None:
         """Finish journals and remove the scratch folder and checkpoint: the run is complete."""
         self.close_journals()
-        shutil.rmtree(self.work_dir, ignore_errors=True)
-        shutil.rmtree(self._saved, ignore_errors=True)
+        for folder in (self._old, self._fresh, self.work_dir, self._saved, self.folder / ".replies"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _report(self, event: str, data: dict[str, Any]) -> None:
         self._say(event, data)
@@ -72,16 +76,29 @@ class LocalContext(JobContext):
     def _store(self, artifact: Artifact, path: Path) -> None:
         shutil.copyfile(path, self.folder / artifact.name)
 
+    def _open_replies(self) -> Replies:
+        return Replies(LooseReplies(ArtifactStore(str(self.folder.resolve())), ".replies"), self.journal(PACKED))
+
     def _save_checkpoint(self, state: dict[str, Any], blobs: Mapping[str, bytes]) -> None:
-        fresh = self.folder / ".checkpoint.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        """Write the checkpoint beside the one before, then let it take its place: a kill leaves one of them whole."""
+        for leftover in (self._fresh, self._old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._fresh.mkdir(parents=True)
         for name, data in blobs.items():
-            (fresh / f"blob-{name}").write_bytes(data)
+            (self._fresh / f"blob-{name}").write_bytes(data)
         journals = {journal.name: journal.path.stat().st_size for journal in self._journals.values()}
-        (fresh / "state.json").write_text(json.dumps({"state": state, "blobs": sorted(blobs), "journals": journals}))
-        shutil.rmtree(self._saved, ignore_errors=True)
-        os.replace(fresh, self._saved)
+        (self._fresh / "state.json").write_text(
+            json.dumps({"state": state, "blobs": sorted(blobs), "journals": journals})
+        )
+        if self._saved.exists():
+            os.replace(self._saved, self._old)
+        os.replace(self._fresh, self._saved)
+        shutil.rmtree(self._old, ignore_errors=True)
+
+    def _adopt_fresh(self) -> None:
+        """Between the two renames of a save the new checkpoint is the only one; without one before, it may be cut."""
+        if not self._saved.exists() and self._old.exists() and self._fresh.exists():
+            os.replace(self._fresh, self._saved)
 
     def _open_journals(self) -> None:
         """Cut every journal back to its length at the checkpoint; drop those the checkpoint doesn't know."""

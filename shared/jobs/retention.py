@@ -1,8 +1,8 @@
 """What may be thrown away, and when: by the reconciler as time passes, by `gc` at once.
 
 - files of deleted jobs: at once, and once more ten minutes later, as a worker that lost its lease may have been writing
-- prefixes that neither the record nor its checkpoint points to, checkpoints after success: a minute after the end, or
-  after the next claim
+- prefixes that neither the record nor its checkpoint points to, checkpoints and model replies after success: a minute
+  after the end, or after the next claim
 - uploads that no job refers to: after 7 days without use
 - records: after TENFOLD_KEEP_DAYS; their committed.json and artifacts stay, and GET serves them; what only a retry
   would read goes
@@ -21,7 +21,7 @@ from shared.artifacts import ArtifactStore
 from shared.jobs.errors import Conflict, NotFound
 from shared.jobs.files import UploadedFiles
 from shared.jobs.history import read_committed
-from shared.jobs.layout import committed_key, job_folder, upload_key
+from shared.jobs.layout import REPLIES, committed_key, job_folder, upload_key
 from shared.jobs.record import JobRecord
 from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, JobStore
@@ -124,11 +124,13 @@ class Retention:
         return record, record.state is not JobState.SUCCEEDED
 
     def _superseded(self, names: list[str], record: JobRecord, may_go_on: bool) -> Iterator[str]:
-        """Prefixes that nothing points to; where no attempt will follow, checkpoints too."""
+        """Prefixes that nothing points to; where no attempt will follow, checkpoints and model replies too."""
         pointer = record.checkpoint or "" if may_go_on else ""
         for name in names:
             if CLAIM_PREFIX.fullmatch(name) and name != record.prefix and f'"{name}/' not in pointer:
                 yield name
+        if not may_go_on and REPLIES in names:
+            yield REPLIES
         if not may_go_on and record.prefix in names:
             own = self._artifacts.folders(f"{job_folder(record.id)}/{record.prefix}")
             yield from (f"{record.prefix}/{name}" for name in own if LEFTOVER.fullmatch(name))

@@ -76,7 +76,11 @@ class Analysis:
 
     def run(self) -> None:
         """Read every source to its end."""
-        total = sum(count_runs(path) for path, _ in self._sources)
+        counts = [count_runs(path) for path, _ in self._sources]
+        for ref, count in zip(self._params.sources, counts, strict=True):
+            if count == 0:
+                raise InvalidInput(f"{ref} holds no run: export it again, whole")
+        total = sum(counts)
         items = itertools.islice(self._items(), self._taken, None)
         for portion in _portions(items):
             self._add([self._judge(run) for _, run in portion if isinstance(run, ImportedRun)])

@@ -41,6 +41,7 @@ class Simulation:
     def run(self, hosts: HostPool) -> None:
         """Simulate what is left, then report the mean stock as a curve."""
         total = self._params.runs
+        self._ctx.progress(self.tally.runs, total, "runs")
         while (done := self.tally.runs) < total:
             self._add(np.arange(done, min(done + self._chunk, total)), hosts)
             self._ctx.progress(self.tally.runs, total, "runs")

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.artifacts import ArtifactStore
-from shared.jobs.context import Artifact, JobContext, Journal, Restored
-from shared.jobs.layout import job_file, job_folder
+from shared.jobs.context import Artifact, JobContext, Restored
+from shared.jobs.journal import Journal
+from shared.jobs.layout import REPLIES, job_file, job_folder
 from shared.jobs.record import JobRecord
 from shared.jobs.references import Ref
+from shared.jobs.replies import PACKED, LooseReplies, Replies
 from shared.jobs.store import Claim
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.inputs import Input, Inputs
@@ -71,6 +73,10 @@ class ClaimContext(JobContext):
         ]
         self._heartbeat.write({"artifacts": json.dumps(listed, separators=(",", ":"))})
 
+    def _open_replies(self) -> Replies:
+        loose = LooseReplies(self._artifacts, self._job_key(REPLIES), self._claim.prefix)
+        return Replies(loose, self.journal(PACKED))
+
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, state: dict[str, Any], blobs: Mapping[str, bytes]) -> None:
@@ -112,6 +118,7 @@ class ClaimContext(JobContext):
                 f"the checkpoint is of version {pointer['kind_version']} of {record.kind}, this worker runs "
                 f"{record.kind_version}: starting from zero"
             )
+            self._restore_replies(pointer)
             return None
         return pointer
 
@@ -126,6 +133,11 @@ class ClaimContext(JobContext):
         self.log(f"resumed from the checkpoint in {self._pointer['folder'].partition('/')[0]}")
         state = json.loads((folder / ".state.json").read_text())
         return Restored(state, {name: folder / name for name in self._pointer["blobs"]})
+
+    def _restore_replies(self, pointer: dict[str, Any]) -> None:
+        """Replies are paid for and found by what was asked: they outlive a checkpoint of another version."""
+        if PACKED in pointer["journals"]:
+            self._restore_journal(PACKED, pointer["journals"][PACKED])
 
     def _restore_journal(self, name: str, saved: dict[str, Any]) -> None:
         journal = self.journal(name)

@@ -168,7 +168,9 @@ class _Attempt:
 
     def _fail(self, failure: Exception, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         kind, message = _words(failure)
-        heartbeat.log(f"{kind}: {message}\n{''.join(traceback.format_exception(failure))}", {"message": message})
+        # Whoever raised Permanent has said all there is to say; of anything else one wants to know where it happened.
+        where = "" if isinstance(failure, Permanent) else "\n" + "".join(traceback.format_exception(failure))
+        heartbeat.log(f"{kind}: {message}{where}", {"message": message})
         if isinstance(failure, Retryable):
             self._patiently(heartbeat.flush)
             return self._after_retryable(kind, message, ctx, heartbeat)

@@ -14,6 +14,14 @@ from shared.jobs.catalog import catalog
 from shared.settings import Settings
 from tests.unit.services.gateway.worker import FakeWorker
 
+
+class WholeAnswers(FlaskClient):
+    """Reads each answer to its end and closes it, as a caller does; `buffered=False` hands out a stream."""
+
+    def open(self, *args, buffered=True, **more):
+        return super().open(*args, buffered=buffered, **more)
+
+
 CACHES = (catalog, submissions.submit_model, openapi._text, pages._operations_html, kinds._view)
 
 
@@ -42,6 +50,7 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 def app(settings: Settings, request: pytest.FixtureRequest):
     mark = request.node.get_closest_marker("settings")
     app = create_app(settings.model_copy(update=mark.kwargs) if mark else settings)
+    app.test_client_class = WholeAnswers
     yield app
     app.extensions["tenfold"].tail.close()
     app.extensions["tenfold"].store.redis.close()

@@ -1,0 +1,1 @@
+"""One chat interface over OpenAI-compatible HTTP, local transformers and scripted replies."""

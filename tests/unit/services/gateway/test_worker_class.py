@@ -1,0 +1,52 @@
+"""What gunicorn refuses itself is a problem too, as for every other error."""
+
+import json
+import socket
+
+import pytest
+
+from tests.gateway_server import gateway_server
+
+
+@pytest.fixture(scope="module")
+def server(shared_redis, kinds_path, tmp_path_factory):
+    with gateway_server(shared_redis.url, tmp_path_factory.mktemp("refusals"), kinds_path) as server:
+        yield server
+
+
+def exchange(port: int, request: bytes) -> tuple[int, dict[str, str], dict]:
+    """One raw request: status, headers, problem."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(request)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(first.split()[1]), headers, json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "name"),
+    [
+        pytest.param(b"nonsense\r\n\r\n", 400, "malformed", id="no-request-line"),
+        pytest.param(b"GET /healthz HTTP/1.1\r\nBad Header: x\r\n\r\n", 400, "malformed", id="bad-header-name"),
+        pytest.param(b"POST /v1/jobs HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400, "malformed", id="bad-length"),
+        pytest.param(b"POST /v1/jobs HTTP/1.1\r\nTransfer-Encoding: foo\r\n\r\n", 501, "not_implemented", id="coding"),
+        pytest.param(b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "too_long", id="long-line"),
+        pytest.param(b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431, "too_long", id="long-header"),
+    ],
+)
+def test_a_request_that_never_reaches_the_application_is_refused_as_a_problem(server, request_, status, name):
+    found, headers, problem = exchange(server.port, request_)
+    assert (found, headers["content-type"]) == (status, "application/problem+json")
+    assert headers["x-request-id"] == problem["instance"]
+    assert problem["type"] == f"/problems/{name}"
+
+
+def test_a_place_in_an_error_leads_through_what_was_sent(server):
+    body = {"kind": "govsim.simulate", "params": {"policies": [{"type": "replay", "demands": [-1]}] * 5}}
+    with server.client() as client:
+        errors = client.post("/v1/jobs", json=body).json()["errors"]
+    assert errors[0]["loc"] == ["body", "params", "policies", 0, "demands", 0]
