@@ -117,7 +117,7 @@ class DiesAt(LocalContext):
             raise HandBack("killed")
 
 
-@pytest.mark.parametrize("step", [10, 50, 75])
+@pytest.mark.parametrize("step", [10, *(pytest.param(step, marks=pytest.mark.slow) for step in (50, 75))])
 def test_a_training_that_was_stopped_resumes_to_the_same_bytes(tmp_path, replies, step):
     trained(tmp_path / "whole", replies, steps=80)
     ctx = DiesAt(tmp_path / "job", step, inputs={REPLIES: replies})
