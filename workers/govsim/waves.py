@@ -50,6 +50,7 @@ class TalkingSimulation:
         while self._done < self._params.runs:
             wave = self._wave or self._society.begin(self._done, min(WAVE_RUNS, self._params.runs - self._done))
             self._wave = wave
+            self._report_progress(wave)
             while not wave.is_over:
                 self._write(await self._society.play_phase(wave))
                 self._report_progress(wave)

@@ -186,8 +186,9 @@ def test_a_source_cut_off_is_refused(tmp_path, text, says):
         analysed(tmp_path, {SOURCE: path})
 
 
-def test_an_empty_source_holds_no_runs(tmp_path):
-    assert analysed(tmp_path, {SOURCE: write(tmp_path)}).runs == []
+def test_an_empty_source_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=f"{SOURCE} holds no run: export it again"):
+        analysed(tmp_path, {SOURCE: write(tmp_path)})
 
 
 def test_runs_made_under_other_conditions_need_a_label_of_their_own(tmp_path):
