@@ -73,6 +73,8 @@ class HttpEndpoint:
         self.name, self.entry = name, entry
         self._secret = read_secret(entry.secret, secrets, f"endpoint {name}") if entry.secret else None
         self._in_flight = asyncio.Semaphore(entry.max_in_flight)
+        self.slots = asyncio.Semaphore(entry.max_in_flight)
+        """For who stores replies: calls that are asked and not yet stored."""
         self._pace = Pace(entry.requests_per_minute)
 
     async def __aenter__(self) -> Self:
@@ -94,12 +96,12 @@ class HttpEndpoint:
 
     async def complete(self, call: ChatCall, body: dict[str, Any]) -> Reply:
         """Send until there is an answer or the budget is used up."""
-        jitter = random.Random(f"{call.seed} {call.key}")
         tried, waited_s = 0, 0.0
         while True:
             outcome = await self._send(call, body)
             if isinstance(outcome, Reply):
                 return outcome
+            jitter = random.Random(f"{call.seed} {call.key} {tried}")
             tried += 1
             wait_s = max(wait_before_retry(tried, jitter), outcome.after_s or 0.0)
             waited_s += wait_s
@@ -173,6 +175,11 @@ class HttpChat:
     @property
     def prefill(self) -> bool:
         return self._endpoint.entry.prefill != "no"
+
+    @property
+    def slots(self) -> asyncio.Semaphore:
+        """Shared by all models of the endpoint."""
+        return self._endpoint.slots
 
     async def reply(self, call: ChatCall) -> Reply:
         if call.continues and not self.prefill:

@@ -5,8 +5,9 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.jobs.context import JobContext
 from shared.llm.chat import ChatCall, ChatModel, Reply
@@ -44,6 +45,8 @@ class KeptReplies:
 
     def __init__(self, model: ChatModel, ctx: JobContext) -> None:
         self._model, self._ctx = model, ctx
+        # A reply that has come and isn't stored yet is lost in a kill like one in flight: both count to the limit.
+        self._slots: AbstractAsyncContextManager[Any] = getattr(model, "slots", None) or nullcontext()
         self.counts = Counts()
         self._arrived: dict[str, _Arrived] = {}
         self._storing: asyncio.Task[None] | None = None
@@ -66,11 +69,12 @@ class KeptReplies:
         return reply
 
     async def _ask(self, call: ChatCall, name: str) -> bytes:
-        started = time.monotonic()
-        reply = await self._model.reply(call)
-        self._ctx.timing(TIMING, time.monotonic() - started)
-        data = json.dumps({"key": call.key, **asdict(reply)}, ensure_ascii=False).encode()
-        return await self._stored(name, data)
+        async with self._slots:
+            started = time.monotonic()
+            reply = await self._model.reply(call)
+            self._ctx.timing(TIMING, time.monotonic() - started)
+            data = json.dumps({"key": call.key, **asdict(reply)}, ensure_ascii=False).encode()
+            return await self._stored(name, data)
 
     async def _stored(self, name: str, data: bytes) -> bytes:
         """Wait until a reply is durable; what arrives during one write shares the next."""

@@ -207,7 +207,7 @@ def test_a_stopping_worker_hands_its_job_back_and_no_loss_is_counted(cluster: Em
         other.terminate()
         eventually(lambda: (client.job(job.id).worker or "").startswith("test@"), within_s=10)
         print(f"\nfrom SIGTERM to the next claim: {time.time() - asked:.1f} s")
-        progress = [e.data["done"] for e in client.events(job.id) if e.type == "progress" and e.data["attempt"] == 2]
+        progress = [e.data["done"] for e in client.events(job.id) if e.type == "progress" and e.attempt == 2]
         assert progress[0] > 10, "the second attempt started from zero"
         ended = client.job(job.id)
         assert (ended.state, ended.attempt, ended.losses) == ("succeeded", 2, 0)

@@ -52,8 +52,8 @@ class Size(NamedTuple):
     accepted: int
 
 
-SMALL = Size(("--phases", "fuzzing,stateful", "--max-examples", "15"), submits=250, requests=500, accepted=50)
-STATED = Size(("--max-examples", "8"), submits=1200, requests=2000, accepted=200)
+SMALL = Size(("--phases", "fuzzing,stateful", "--max-examples", "15"), submits=450, requests=500, accepted=50)
+STATED = Size(("--max-examples", "8"), submits=2000, requests=2000, accepted=200)
 
 
 @pytest.mark.parametrize(

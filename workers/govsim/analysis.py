@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from workers.govsim.figures import Condition
 from workers.govsim.imported import ImportedRun, Interrupted, stack
+from workers.govsim.links import MOST_LINKED, RunLinks
 from workers.govsim.logs import Defaults, count_runs, read_runs
 from workers.govsim.records import lines
 from workers.govsim.replies import failure_rate, read_replies
@@ -34,6 +35,7 @@ class Group:
     communication: bool
     capacity: int  # the largest stock seen
     invalid_runs: int = 0
+    first: list[ImportedRun] = field(default_factory=list)  # runs that figures lead to
 
     def to_state(self) -> dict[str, Any]:
         """As JSON, without the tally, which a checkpoint keeps as bytes."""
@@ -43,15 +45,21 @@ class Group:
             "capacity": self.capacity,
             "invalid_runs": self.invalid_runs,
             "conditions": asdict(self.tally.conditions),
+            "first": [asdict(run) for run in self.first],
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any], tally: bytes) -> "Group":
         """Back from a checkpoint."""
-        fields = {name: value for name, value in state.items() if name != "conditions"}
-        said = state["conditions"]
-        conditions = Conditions(**{**said, "names": tuple(said["names"])})
-        return cls(**fields, tally=Tally.from_bytes(tally, conditions))
+        fields = {name: value for name, value in state.items() if name not in ("conditions", "first")}
+        conditions = _conditions_of(state["conditions"])
+        first = [ImportedRun(**{**run, "conditions": _conditions_of(run["conditions"])}) for run in state["first"]]
+        return cls(**fields, tally=Tally.from_bytes(tally, conditions), first=first)
+
+    def remember(self, run: ImportedRun) -> None:
+        """Keep one of the first runs, without its log."""
+        if len(self.first) < MOST_LINKED:
+            self.first.append(replace(run, log=None))
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,9 @@ class Analysis:
     def conditions(self) -> list[Condition]:
         """Groups that have runs to draw."""
         return [
-            Condition(group.name, group.tally, group.communication, group.capacity)
+            Condition(
+                group.name, group.tally, group.communication, group.capacity, tuple(map(RunLinks.of, group.first))
+            )
             for group in self._groups.values()
             if group.tally.runs
         ]
@@ -161,9 +171,9 @@ class Analysis:
     def _judge(self, run: ImportedRun) -> Judged:
         readable = self._replies.get(run.name)
         if readable is None:
-            return Judged(run, None, False)
+            return Judged(run, None, run.invalid)
         rate = failure_rate(readable, sum(map(len, run.granted)))
-        return Judged(run, rate, rate > self._params.max_parse_failure_rate)
+        return Judged(run, rate, run.invalid or rate > self._params.max_parse_failure_rate)
 
     def _add(self, judged: list[Judged]) -> None:
         """Measure the runs group by group, but write their lines in the order they came."""
@@ -226,6 +236,10 @@ class Analysis:
             self._groups[group.name] = group
 
 
+def _conditions_of(said: dict[str, Any]) -> Conditions:
+    return Conditions(**{**said, "names": tuple(said["names"])})
+
+
 def _comparable(one: Conditions, other: Conditions) -> bool:
     """Whether runs made so may enter the same means: all but the agents' names agrees."""
     return len(one.names) == len(other.names) and replace(one, names=other.names) == other
@@ -241,6 +255,8 @@ def _measured_lines(group: Group, judged: list[Judged]) -> Iterator[bytes]:
     batch = stack([one.run for one in judged])
     yield from lines(batch, measure(batch, conditions), conditions, heads, [one.run.condition for one in judged])
     valid = [one.run for one in judged if not one.invalid]
+    for run in valid:
+        group.remember(run)
     group.invalid_runs += len(judged) - len(valid)
     if valid:
         group.tally.add(stack(valid))

@@ -21,6 +21,7 @@ class ImportedRun:
     granted: list[list[int]]
     utterances: list[int]  # agents' own, per month
     limit: list[int | None]  # agreed units per person, per month
+    invalid: bool = False  # its source says that it enters no mean
     log: list[dict[str, Any]] | None = field(default=None, repr=False)  # the source's records, where it has them
 
 

@@ -165,17 +165,20 @@ def _safe(name: str) -> str:
 
 def _month_records(run: ImportedRun, month: int) -> list[dict[str, Any]]:
     said = run.condition
-    harvests = _harvest_records(run, month)
-    if not said["communication"] or "report" not in said:  # imported societies' words aren't in their runs.jsonl
+    harvests = harvest_records(run, month)
+    if (
+        not said["communication"] or "report" not in said or any(said.get("models", ()))
+    ):  # imported societies' words aren't in their runs.jsonl
         return harvests
     talk = Talk(said["scenario"], True, said["report"], said["max_conversation_steps"])
     return [*harvests, *_talk_records(run, month, talk)]
 
 
-def _harvest_records(run: ImportedRun, month: int) -> list[dict[str, Any]]:
+def harvest_records(run: ImportedRun, month: int) -> list[dict[str, Any]]:
+    """A month's harvest, a record per agent present."""
     before, after = run.pool[month]
     return [
-        _record(
+        record_of(
             f"persona_{agent}", month, "harvesting",
             resource_in_pool_before_harvesting=before,
             resource_in_pool_after_harvesting=after,
@@ -200,12 +203,12 @@ def _talk_records(run: ImportedRun, month: int, talk: Talk) -> list[dict[str, An
     said.append((FRAMEWORK, "conversation_summary", FRAMEWORK, talk.summary(limit)))
     said.append((FRAMEWORK, "conversation_resource_limit", FRAMEWORK, None))
     return [
-        _record(who, month, action, agent_name=name, utterance=text, resource_limit=limit)
+        record_of(who, month, action, agent_name=name, utterance=text, resource_limit=limit)
         for who, action, name, text in said
     ]
 
 
-def _record(agent_id: str, month: int, action: str, **values: Any) -> dict[str, Any]:
+def record_of(agent_id: str, month: int, action: str, **values: Any) -> dict[str, Any]:
     """All keys, absent ones null."""
     given = {"agent_id": agent_id, "round": month, "action": action, **values}
     return {key: given.get(key) for key in KEYS}

@@ -123,6 +123,7 @@ def _describe(line: LogLine, conditions: Conditions, group: str) -> dict[str, An
         "newcomer_month": conditions.newcomer_month,
         "threshold_agents": "current",
         "communication": any(entry["action"] == "utterance" for entry in line.log),
+        "models": line.models,
         "concurrent_harvesting": bool(first_harvest.get("concurrent_harvesting", True)),
     }
 

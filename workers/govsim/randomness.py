@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     LOTTERY = 1
     ORDER = 2
     SHARES = 3
+    ITEM = 4
 
 
 def philox4x32(counter: tuple[UInt, UInt, UInt, UInt], key: tuple[int, int]) -> tuple[UInt, UInt, UInt, UInt]:

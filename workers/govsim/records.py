@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.jobs.catalog.govsim import MAX_AGENTS, MAX_CAPACITY, MAX_MONTHS, AnyPolicy, SimulateParams
+from shared.jobs.catalog.govsim import MAX_AGENTS, MAX_CAPACITY, MAX_MONTHS, AnyPolicy, Llm, SimulateParams
 from shared.jobs.errors import InvalidInput
 from workers.govsim.imported import ImportedRun
 from workers.govsim.log_env import MAX_UNITS
@@ -115,7 +115,9 @@ def describe(params: SimulateParams) -> dict[str, Any]:
         "communication": params.communication,
         "report": params.report,
         "max_conversation_steps": params.max_conversation_steps,
+        "rules_variant": params.rules_variant,
         "concurrent_harvesting": params.order == "concurrent",
+        "models": [policy.model if isinstance(policy, Llm) else None for policy in params.policy_of_each],
     }
 
 
@@ -173,6 +175,7 @@ class RunLine(BaseModel):
     demanded: list[list[Units]]
     utterances: list[Annotated[int, Field(ge=0, le=10**6)]]
     limit: list[Units | None]
+    invalid: bool = False
     condition: SaidCondition
 
 
@@ -189,7 +192,7 @@ def read_line(record: dict[str, Any], label: str | None, where: str) -> Imported
         raise InvalidInput(f"{where}: {misfit}; {remedy}")
     return ImportedRun(
         str(line.run), label or line.condition.group, conditions, record[CONDITION], line.pool, line.demanded,
-        line.granted, line.utterances, line.limit,
+        line.granted, line.utterances, line.limit, line.invalid,
     )  # fmt: skip
 
 

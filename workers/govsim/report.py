@@ -33,7 +33,7 @@ def first_outcomes(journal: Path, model: type[Outcome], room: int) -> list[Outco
     """As many of the first 40 runs of a `runs.jsonl` as fit into so many bytes."""
     kept: list[Outcome] = []
     for line in islice(_json_lines(journal), FIRST_RUNS):
-        outcome = {name: line[name] for name in model.model_fields}
+        outcome = {name: line[name] for name in model.model_fields if name in line}
         room -= bytes_of(outcome)
         if room < 0:
             break

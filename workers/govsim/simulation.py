@@ -11,6 +11,7 @@ import numpy as np
 
 from shared.jobs.catalog.govsim import SimulateParams
 from shared.jobs.context import JobContext
+from workers.govsim.asking import Counts
 from workers.govsim.hosts import HostPool
 from workers.govsim.imported import ImportedRun
 from workers.govsim.logs import Defaults, read_runs
@@ -35,6 +36,7 @@ class Simulation:
         self._said = describe(params)
         self._conditions = conditions_of(params)
         self.tally = Tally(self._conditions)
+        self.counts, self.invalid_runs = Counts(), 0  # scripted agents ask nobody
         self._saved_at = time.monotonic()
         self._resume()
 

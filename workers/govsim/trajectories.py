@@ -3,7 +3,7 @@
 `Trajectories` is the one form that simulated and imported runs share; `measure` turns it into metrics per run.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +56,10 @@ class Trajectories:
         """(runs, T)."""
         return np.arange(self.before.shape[1]) < self.played[:, None]
 
+    def of(self, rows: Ints) -> "Trajectories":
+        """The same of some of the runs."""
+        return Trajectories(*(getattr(self, part.name)[rows] for part in fields(self)))
+
     @classmethod
     def empty(cls, runs: Ints, months: int, agents: int) -> "Trajectories":
         """All zeros, to be filled month by month."""
@@ -75,7 +79,7 @@ class RunMetrics(NamedTuple):
     efficiency: Floats
     equality: Floats
     over_usage: Floats
-    over_usage_by_demand: Floats
+    over_usage_demanded: Floats
     over_usage_published: Floats
 
 
@@ -89,7 +93,7 @@ def measure(batch: Trajectories, conditions: Conditions) -> RunMetrics:
     gains = batch.granted[:, first:].sum(axis=1)
     best_share = metrics.sustainability_threshold(batch.before[:, 0], conditions.growth)
     efficiency = metrics.efficiency(gains, conditions.months - first, best_share)
-    over, over_by_demand, actions = count_actions(batch, conditions)
+    over, over_demanded, actions = count_actions(batch, conditions)
     # A month nobody played leaves no stock: only played months can end below C.
     after = np.where(batch.is_played, batch.after, np.iinfo(np.int64).max)
     return RunMetrics(
@@ -99,7 +103,7 @@ def measure(batch: Trajectories, conditions: Conditions) -> RunMetrics:
         efficiency=np.where(batch.played > first, efficiency, np.nan),
         equality=metrics.equality(gains),
         over_usage=metrics.over_usage(over, actions),
-        over_usage_by_demand=metrics.over_usage(over_by_demand, actions),
+        over_usage_demanded=metrics.over_usage(over_demanded, actions),
         over_usage_published=metrics.over_usage_published(over, actions, batch.utterances.sum(axis=1)),
     )
 
@@ -108,7 +112,7 @@ class Actions(NamedTuple):
     """Counts of harvest actions (runs,)."""
 
     over: Ints  # grant > thr
-    over_by_demand: Ints  # demand > thr
+    over_demanded: Ints  # demand > thr
     all: Ints
 
 

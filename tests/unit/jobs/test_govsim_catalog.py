@@ -14,10 +14,13 @@ from shared.jobs.catalog.govsim import (
     RunOutcome,
     SimulateParams,
     SimulateResult,
+    SubskillsParams,
     Threshold,
+    TrainCloneParams,
 )
 
 FILE = "file:" + "a" * 64
+LLM = {"type": "llm", "model": "endpoint:lab/m"}
 
 
 def test_the_defaults_are_the_papers():
@@ -27,7 +30,11 @@ def test_the_defaults_are_the_papers():
         "months": 12, "capacity": 100, "start": 100, "growth": 2, "collapse_below": 5, "allocation": "stochastic",
         "order": "concurrent", "universalization": False, "communication": True, "report": "moderator",
         "newcomer_month": 3, "threshold_agents": "current", "max_conversation_steps": 10,
-        "policies": [{"type": "threshold"}], "runs": 5, "seed": 42,
+        "policies": [{"type": "threshold"}], "framework_model": None, "rules_variant": None, "top_k_harvest": 10,
+        "top_k_utterance": 5, "top_k_reflect": 10, "recency_weight": 0.5, "importance_weight": 3.0,
+        "relevance_weight": 2.0, "recency_decay": 0.99, "recency_order": "oldest_first", "thought_days": 63,
+        "memory_encoder": "builtin:minilm", "rate_chats": True, "temperature": 0.0, "top_p": 1.0, "max_tokens": 8000,
+        "max_tokens_rating": 1000, "parser": "strict", "max_parse_failure_rate": 0.2, "runs": 5, "seed": 42,
     }  # fmt: skip
 
 
@@ -44,6 +51,24 @@ def test_the_defaults_are_the_papers():
         pytest.param({"agents": 7}, "names", [*PERSONAS, "Person 6", "Person 7"], id="more-names"),
         pytest.param({"agents": 2}, "names", ["John", "Kate"], id="fewer-names"),
         pytest.param({"policies": {"type": "threshold"}}, "policies", [Threshold()], id="one-policy-for-all"),
+        pytest.param({"scenario": "pollution"}, "top_k_harvest", 14, id="pollution-remembers-more"),
+        pytest.param({"scenario": "pollution", "top_k_harvest": 3}, "top_k_harvest", 3, id="or-as-said"),
+        pytest.param({"policies": LLM}, "framework_model", "endpoint:lab/m", id="the-agents-model-is-the-frameworks"),
+        pytest.param(
+            {"agents": 2, "policies": [{"type": "threshold"}, LLM]}, "framework_model", "endpoint:lab/m", id="the-first"
+        ),
+        pytest.param(
+            {"policies": LLM, "framework_model": "hub:org/x"}, "framework_model", "hub:org/x", id="or-another-model"
+        ),
+        pytest.param({"policies": LLM, "experiment": "paraphrase"}, "rules_variant", 1, id="the-first-paraphrase"),
+        pytest.param({"experiment": "newcomer_universalization"}, "universalization", True, id="both-at-once"),
+        pytest.param({"experiment": "newcomer_universalization"}, "months", 15, id="lasts-15-months-too"),
+        pytest.param(
+            {"experiment": "newcomer", "universalization": True},
+            "experiment",
+            "newcomer_universalization",
+            id="one-name-for-one-condition",
+        ),
     ],
 )
 def test_defaults_follow_from_what_is_given(given, field, expected):
@@ -81,7 +106,7 @@ def test_stored_params_validate_to_themselves(given):
         pytest.param(
             {"scenario": "forest"}, ("scenario",), "'fishery', 'pasture' or 'pollution'", id="unknown-scenario"
         ),
-        pytest.param({"experiment": "paraphrase"}, ("experiment",), "'newcomer'", id="experiment-of-language"),
+        pytest.param({"experiment": "elections"}, ("experiment",), "'newcomer'", id="unknown-experiment"),
         pytest.param(
             {"policies": [{"type": "threshold"}] * 3}, ("policies",), "give one for all or a list", id="count"
         ),
@@ -146,7 +171,7 @@ def test_stored_params_validate_to_themselves(given):
         pytest.param({"capacity": 10**6 + 1}, ("capacity",), "less than or equal to 1000000", id="capacity"),
         pytest.param({"runs": 100_001}, ("runs",), "less than or equal to 100000", id="runs"),
         pytest.param({"agents": 0}, ("agents",), "greater than or equal to 1", id="no-agents"),
-        pytest.param({"temperature": 0.5}, ("temperature",), "not permitted", id="unknown-field"),
+        pytest.param({"warmth": 0.5}, ("warmth",), "not permitted", id="unknown-field"),
     ],
 )
 def test_wrong_params_are_refused_at_the_field_with_a_remedy(given, where, says):
@@ -173,7 +198,7 @@ def test_analyse_refuses_what_it_cannot_read(given, where):
     assert refused.value.errors()[0]["loc"] == where
 
 
-@pytest.mark.parametrize("kind", ["govsim.simulate", "govsim.analyse"])
+@pytest.mark.parametrize("kind", ["govsim.simulate", "govsim.analyse", "govsim.subskills", "govsim.train_clone"])
 def test_every_field_is_described(kind):
     for schema in (catalog()[kind].params_schema(), catalog()[kind].result_schema()):
         for model in (schema, *schema.get("$defs", {}).values()):
@@ -185,6 +210,8 @@ def test_the_kinds_are_in_their_pools():
     assert {kind: spec.pool for kind, spec in catalog().items() if spec.method == "govsim"} == {
         "govsim.simulate": "sim",
         "govsim.analyse": "cpu",
+        "govsim.subskills": "sim",
+        "govsim.train_clone": "gpu",
     }
 
 
@@ -196,9 +223,12 @@ def test_a_bare_policy_and_a_list_are_both_in_the_schema():
 
 def test_the_result_carries_the_papers_metrics_and_runs():
     metrics = {"survival_time", "survival_rate", "gain", "efficiency", "equality", "over_usage", "over_usage_published"}
+    metrics |= {"over_usage_demanded"}
     assert metrics <= set(Metrics.model_fields)
     assert {"survival_time", "gains", "pool", "granted", "demanded"} <= set(RunOutcome.model_fields)
-    assert set(SimulateResult.model_fields) == {*Metrics.model_fields, "runs"}
+    assert set(SimulateResult.model_fields) == {
+        *Metrics.model_fields, "runs", "invalid_runs", "fallback_rate", "model_calls", "tokens_in", "tokens_out",
+    }  # fmt: skip
 
 
 def test_importing_the_catalog_loads_no_numbers():
@@ -206,3 +236,101 @@ def test_importing_the_catalog_loads_no_numbers():
     code = f"import sys, shared.jobs.catalog.govsim; print({heavy})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+LANGUAGE_REFUSALS = [
+    pytest.param(
+        {"policies": LLM, "experiment": "default", "universalization": True}, ("universalization",),
+        "leave universalization out or choose another experiment", id="flag-against-default",
+    ),
+    pytest.param(
+        {"policies": LLM, "experiment": "paraphrase", "communication": False}, ("communication",),
+        "choose another experiment", id="flag-against-paraphrase",
+    ),
+    pytest.param(
+        {"experiment": "newcomer_universalization", "universalization": False}, ("universalization",),
+        "choose another experiment", id="flag-against-newcomer-universalization",
+    ),
+    pytest.param({"rules_variant": 2}, ("rules_variant",), "or choose paraphrase", id="variant-without-paraphrase"),
+    pytest.param(
+        {"policies": LLM, "experiment": "paraphrase", "rules_variant": None}, ("rules_variant",), "give 1, 2 or 3",
+        id="paraphrase-without-variant",
+    ),
+    pytest.param(
+        {"policies": LLM, "experiment": "paraphrase", "rules_variant": 4}, ("rules_variant",), "1, 2 or 3",
+        id="no-fourth-variant",
+    ),
+    pytest.param(
+        {"policies": LLM, "experiment": "paraphrase", "scenario": "pasture"}, ("rules_variant",),
+        "choose scenario fishery", id="paraphrase-of-another-scenario",
+    ),
+    pytest.param({"experiment": "paraphrase"}, (), "give one the policy llm", id="paraphrase-for-nobody"),
+    pytest.param({"framework_model": "endpoint:lab/m"}, ("framework_model",), "give an agent", id="framework"),
+    pytest.param({"policies": [LLM] * 4}, ("policies",), "give one for all or a list of 5", id="wrong-number"),
+    pytest.param(
+        {"policies": LLM, "experiment": "newcomer", "newcomer_month": 12, "months": 12}, ("newcomer_month",),
+        "give 1 to 11", id="newcomer-after-the-last-month",
+    ),
+    pytest.param({"policies": {"type": "llm"}}, ("policies", 0, "llm", "model"), "required", id="no-model"),
+    pytest.param(
+        {"policies": {"type": "llm", "model": "gpt-4o"}}, ("policies", 0, "llm", "model"),
+        "endpoint:<name>/<model>", id="no-reference",
+    ),
+    pytest.param(
+        {"policies": {"type": "llm", "model": "secret:key"}}, ("policies", 0, "llm", "model"), "accepted",
+        id="not-a-model",
+    ),
+    pytest.param({"policies": LLM | {"parser": "loose"}}, ("policies", 0, "llm", "parser"), "official", id="parser"),
+    pytest.param({"policies": LLM, "runs": 10_001}, (), "give at most 10000 a job", id="too-many-talking-runs"),
+    pytest.param({"policies": LLM, "top_p": 0}, ("top_p",), "greater than 0", id="empty-nucleus"),
+    pytest.param({"policies": LLM, "recency_decay": 1.5}, ("recency_decay",), "less than or equal to 1", id="growth"),
+    pytest.param(
+        {"policies": LLM, "memory_encoder": "endpoint:lab/m"}, ("memory_encoder",), "builtin:<name>", id="no-encoder"
+    ),
+    pytest.param(
+        {"policies": LLM, "scenario": "pasture", "report": "individual"}, ("report",), "fishery only", id="own-reports"
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "where", "says"), LANGUAGE_REFUSALS)
+def test_what_is_wrong_with_a_talking_society_is_said_with_its_field_and_remedy(given, where, says):
+    with pytest.raises(ValidationError) as refused:
+        SimulateParams(**given)
+    errors = {tuple(error["loc"]): error["msg"] for error in refused.value.errors()}
+    assert where in errors
+    assert says in errors[where]
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "says"),
+    [
+        pytest.param({}, ("model",), "required", id="no-model"),
+        pytest.param({"model": "gpt"}, ("model",), "endpoint:<name>/<model>", id="no-reference"),
+        pytest.param({"tests": []}, ("tests",), "at least 1", id="no-test"),
+        pytest.param({"tests": ["dynamics", "dynamics"]}, ("tests",), "name each once", id="twice"),
+        pytest.param({"tests": ["dynamic"]}, ("tests", 0), "'dynamics'", id="unknown-test"),
+        pytest.param({"items": 0}, ("items",), "greater than or equal to 1", id="no-items"),
+    ],
+)
+def test_what_is_wrong_with_sub_skill_tests_is_said(given, where, says):
+    defaults = {} if where == ("model",) else {"model": "endpoint:lab/m"}
+    with pytest.raises(ValidationError) as refused:
+        SubskillsParams(**defaults, **given)
+    errors = {tuple(error["loc"]): error["msg"] for error in refused.value.errors()}
+    assert says in errors[where]
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        pytest.param({"replies": "endpoint:a/b"}, ("replies",), id="not-a-file"),
+        pytest.param({"replies": FILE, "models": []}, ("models",), id="no-models"),
+        pytest.param({"replies": FILE, "steps": 0}, ("steps",), id="no-steps"),
+        pytest.param({"replies": FILE, "width": 65}, ("width",), id="no-heads"),
+    ],
+)
+def test_what_is_wrong_with_a_training_is_said(given, where):
+    with pytest.raises(ValidationError) as refused:
+        TrainCloneParams(**given)
+    assert where in {tuple(error["loc"]) for error in refused.value.errors()}

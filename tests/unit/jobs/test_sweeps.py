@@ -10,8 +10,9 @@ from tests.unit.jobs.lives import BY, new_job
 PRODUCTS = [
     pytest.param({"a": 1}, {}, None, [{"a": 1}], id="nothing-varied"),
     pytest.param({"a": 1}, {"a": [2, 3]}, None, [{"a": 2}, {"a": 3}], id="one-axis"),
-    pytest.param({}, {"a": [1, 2], "b": "xy"}, None,  # the last axis fastest
-                 [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}], id="two-axes"),
+    pytest.param({}, {"a": [1, 2], "b": ["x", "y"]}, None,
+                 [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}],
+                 id="last-axis-fastest"),
     pytest.param({}, {"a": [1, 2]}, [7, 8], [{"a": 1, "seed": 7}, {"a": 1, "seed": 8}, {"a": 2, "seed": 7},
                                              {"a": 2, "seed": 8}], id="seeds"),
     pytest.param({"p": [{"q": 1}, {"q": 2}]}, {"p.1.q": [5]}, None, [{"p": [{"q": 1}, {"q": 5}]}], id="into-a-list"),

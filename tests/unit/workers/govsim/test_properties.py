@@ -110,7 +110,7 @@ def plain_metrics(params, batch, run):
         "efficiency": 1 - max(0, best - total) / best if best and played > first else np.nan,
         "equality": 1 - spread / (2 * n * total) if total else np.nan,
         "over_usage": over / len(pairs),
-        "over_usage_by_demand": over_wanted / len(pairs),
+        "over_usage_demanded": over_wanted / len(pairs),
         "over_usage_published": over / (len(pairs) + int(batch.utterances[run].sum())),
     }
 

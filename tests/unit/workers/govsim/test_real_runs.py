@@ -49,7 +49,7 @@ def test_every_run_has_the_expected_metrics(plain, expected):
         assert run.equality == pytest.approx(wanted["equality"], abs=1e-6)
         assert run.over_usage == pytest.approx(wanted["over_actions"] / wanted["harvest_actions"])
         assert run.over_usage == pytest.approx(wanted["over_usage"], abs=1e-6)
-        assert run.over_usage_by_demand == pytest.approx(wanted["over_actions_wanted"] / wanted["harvest_actions"])
+        assert run.over_usage_demanded == pytest.approx(wanted["over_actions_wanted"] / wanted["harvest_actions"])
         assert run.over_usage_published == pytest.approx(wanted["over_usage_published_convention"], abs=1e-6)
         assert sum(said["utterances"]) == wanted["agent_utterances"]
         assert run.pool == [list(pair) for pair in zip(wanted["pool_before"], wanted["pool_after"], strict=True)]

@@ -1,0 +1,33 @@
+"""Waiting for many answers at once, and for a job that must stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from shared.jobs.errors import Interrupted
+
+T = TypeVar("T")
+CHECK_EVERY_S = 0.2
+
+
+async def all_of(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Everything at once. After a failure the others still finish, so that no reply that was paid for is lost."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for outcome in done:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return done  # type: ignore[return-value]
+
+
+async def watched(work: Awaitable[T], check: Callable[[], None]) -> T:
+    """Await something, and stop it when the job must stop."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.wait({task}, timeout=CHECK_EVERY_S)
+        try:
+            check()
+        except Interrupted:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
+    return task.result()
