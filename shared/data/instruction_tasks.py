@@ -86,8 +86,8 @@ def _read(path: Path, name: str, need_id: bool) -> Iterator[InstructionTask]:
     if {"task_id", "instruction"} <= header:
         return _csv(path, name)
     raise InvalidInput(
-        f"{name} is no library: line 1 is neither a JSON object nor a CSV header with task_id,instruction; accepted are "
-        "JSONL (also .gz), CSV, and promptsource or natural-instructions folders packed as .tar or .zip"
+        f"{name} is no library: line 1 is neither a JSON object nor a CSV header with task_id,instruction; accepted "
+        "are JSONL (also .gz), CSV, and promptsource or natural-instructions folders packed as .tar or .zip"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 @dataclass
 class Journal:
-    """An artifact that only grows. One whose name begins with a dot is kept between attempts and becomes no artifact."""
+    """An artifact that only grows. One whose name begins with a dot lasts between attempts and becomes none."""
 
     name: str
     path: Path

@@ -145,14 +145,16 @@ def _forward(folder: EncoderFolder, backend: Backend, cache: Path | None) -> For
         _require("torch", backend)
         from shared.models.pooled import torch_forward
 
-        return torch_forward(folder)
+        forward: Forward = torch_forward(folder)
+        return forward
     if backend == "onnx":
         _require("onnxruntime", backend)
         return _onnx(folder)
     _require("openvino", backend)
     from shared.models.openvino_form import openvino_forward
 
-    return openvino_forward(folder, "bf16" if backend == "openvino-bf16" else "f32", cache)
+    converted: Forward = openvino_forward(folder, "bf16" if backend == "openvino-bf16" else "f32", cache)
+    return converted
 
 
 def _require(module: str, backend: str) -> None:

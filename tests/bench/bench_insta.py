@@ -2,9 +2,9 @@
 
     python -m tests.bench.bench_insta [--quick]
 
-Indexing is measured in CPU time of one thread (instructions per CPU-second), queries in wall time. Each round runs every
-contender once, one after another, so that a busy machine slows all of them; a figure is the median over rounds, its
-spread the smallest and largest. Texts are the definitions of `$TENFOLD_REAL_DATA/insta/niv2_tasks.jsonl`, or the
+Indexing is measured in CPU time of one thread (instructions per CPU-second), queries in wall time. Each round runs
+every contender once, one after another, so that a busy machine slows all of them; a figure is the median over rounds,
+its spread the smallest and largest. Texts are the definitions of `$TENFOLD_REAL_DATA/insta/niv2_tasks.jsonl`, or the
 instructions of our own library where that is absent.
 """
 
@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from services.client import Tenfold
 from shared.data.builtin import shipped
 from shared.data.instruction_tasks import read_tasks
 from shared.jobs.catalog.insta import IndexParams
 from shared.jobs.local import LocalContext
 from shared.models.sentence_encoder import SentenceEncoder
+from tests.cluster.embedded import Embedded
 from workers.insta.jobs import index
 from workers.insta.search import Searcher
 
@@ -39,6 +41,7 @@ LIBRARY, BASE = "file:" + "a" * 64, "file:" + "b" * 64
 FAST_FLAGS = ("avx512_bf16", "amx_bf16")
 D = 384
 K = 10
+HTTP_GOAL_MS = 60.0
 Clock = Callable[[], float]
 
 
@@ -75,7 +78,11 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
     """The table: what, ours, peer, peer_name, unit, ratio, spread, goal."""
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         sizes = (10_000,) if quick else (10_000, 100_000, 1_000_000)
-        return [*_index_rows(Path(folder), quick), *(row for n in sizes for row in _query_rows(Path(folder), n, quick))]
+        table = [
+            *_index_rows(Path(folder), quick),
+            *(row for n in sizes for row in _query_rows(Path(folder), n, quick)),
+        ]
+    return table if quick else [*table, *_http_rows()]
 
 
 # Indexing -------------------------------------------------------------------------------------------------------------
@@ -199,6 +206,47 @@ def synthetic_index(folder: Path, tasks: int, d: int = 8) -> Path:
         np.save(out / f"{name}.npy", array)
     (out / "manifest.json").write_text(json.dumps({"format_version": 1, "version": "synthetic"}))
     return out
+
+
+# The whole way --------------------------------------------------------------------------------------------------------
+
+
+def _http_rows() -> list[dict[str, Any]]:
+    """From submit to result of insta.query over HTTP, on a cluster of its own with a warm worker."""
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Embedded(Path(folder))
+        cluster.up()
+        try:
+            with Tenfold(cluster.url, patience_s=60) as tenfold:
+                libraries = {"our library": "builtin:tasks"}
+                if real := real_folder():
+                    libraries["1,524 natural instructions"] = tenfold.upload(real / "niv2_tasks.jsonl").ref
+                return [row for name, ref in libraries.items() for row in _http_library(tenfold, name, ref)]
+        finally:
+            cluster.end()
+
+
+def _http_library(tenfold: Tenfold, name: str, library: str) -> list[dict[str, Any]]:
+    job = tenfold.wait(tenfold.submit("insta.index", {"library": library}).id, timeout_s=600)
+    asked: dict[str, dict[str, Any]] = {
+        "k = 5": {"k": 5},
+        "k = 5, no figures": {"k": 5, "figures": False},
+        "default k": {},
+    }
+    table = []
+    for title, params in asked.items():
+        times = [_http_query(tenfold, job.id, number, params) for number in range(43)][3:]
+        what = f"submit to result over HTTP, {name}, {title}, p99 {_p99(times):.0f} ms"
+        table.append(_row(what, times, [HTTP_GOAL_MS], "the goal", "ms", 1.0, smaller=True))
+    return table
+
+
+def _http_query(tenfold: Tenfold, index_job: str, number: int, params: dict[str, Any]) -> float:
+    given = {"index": f"job:{index_job}/index.tar", "instructions": [f"Sort the list of {number} numbers."], **params}
+    start = time.perf_counter()
+    done = tenfold.job(tenfold.submit("insta.query", given).id, wait_s=30)
+    assert done.state == "succeeded", done.error
+    return (time.perf_counter() - start) * 1000
 
 
 # The table ------------------------------------------------------------------------------------------------------------

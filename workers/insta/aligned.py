@@ -21,7 +21,9 @@ BATCH = 16
 class Aligned(Protocol):
     """Something that embeds rows of the library and can be trained."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """What an optimiser changes."""
 
     def embed(self, rows: NDArray[np.int64]) -> Tensor:
         """(batch, d) unit vectors, with gradients."""

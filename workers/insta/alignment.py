@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from shared.jobs.catalog.insta import AlignParams
 from shared.jobs.context import JobContext
@@ -19,7 +18,7 @@ from workers.insta.encoders import encoder_of
 from workers.insta.index import Index
 from workers.insta.pairs import NegativeRule, Pairs, dev_pairs, training_pairs
 from workers.insta.recipes import CategoryRecipe, CategorySettings, PairRecipe, Recipe, labels_of
-from workers.insta.validation import Ints, Relations, Split, Validation, split_tasks
+from workers.insta.validation import Ints, Relations, Validation, split_tasks
 
 CHECKPOINT_STEPS = 50
 MOSTLY = 0.9  # share of tasks with a category from which on the category recipe is the default
@@ -166,7 +165,7 @@ class Alignment:
         batch = recipe.batch(step)
         loss = recipe.loss(model.embed(batch.u), model.embed(batch.v), labels_of(batch)) + model.penalty()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         return float(loss.detach())
 

@@ -82,8 +82,8 @@ class Downstream:
                 raise InvalidInput(f"targets names {target!r}, which is no task of {self.params.tasks} with instances")
             if len(self.tasks[target].instances) < needed:
                 raise InvalidInput(
-                    f"{target} has {len(self.tasks[target].instances)} instances, adapt_examples and eval_examples need "
-                    f"{needed}; ask for fewer"
+                    f"{target} has {len(self.tasks[target].instances)} instances, adapt_examples and eval_examples "
+                    f"need {needed}; ask for fewer"
                 )
         return targets
 

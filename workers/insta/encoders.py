@@ -23,7 +23,7 @@ def open_encoder(ref: Ref, backend: str, max_tokens: int, ctx: JobContext) -> Se
 
 
 def encoder_of(index: Index, ctx: JobContext) -> SentenceEncoder:
-    """The encoder that an index was made with, for its queries. Raises InvalidInput when this worker has another one."""
+    """The encoder that an index was made with, for its queries. Raises InvalidInput when this worker's differs."""
     said = index.manifest["encoder"]
     backend = said["backend"] if can_run(said["backend"]) else "best"
     if (index.folder / OWN).exists():

@@ -18,7 +18,14 @@ from workers.insta.encoders import encoder_of
 from workers.insta.filtering import candidates
 from workers.insta.index import Index
 from workers.insta.retrieval import (
-    Bools, Ranker, Retriever, Rules, Target, Vectors, retriever_of, stored_vectors, target_of_task,
+    Bools,
+    Ranker,
+    Rules,
+    Target,
+    Vectors,
+    retriever_of,
+    stored_vectors,
+    target_of_task,
 )  # fmt: skip
 from workers.insta.scoring import Ints
 from workers.insta.targets import read_targets
@@ -91,7 +98,8 @@ class Evaluation:
         rules = Rules(
             method, self.params.aggregate, self.params.vote_depth, self.params.vote_weighted, self.params.seed
         )
-        relevant, lines = self._relevant(target), []
+        relevant = self._relevant(target)
+        lines: list[dict[str, object]] = []
         for strict in VARIANTS:
             allowed = self._candidates(target, strict)
             ranked = self.retriever.rank(target, vectors, rules, allowed).ranking.tasks

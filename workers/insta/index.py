@@ -1,4 +1,4 @@
-"""An open index: memory-mapped vectors, tasks by number and id, columns for filters. `open_index` is the entry point."""
+"""An open index: mapped vectors, tasks by number and id, columns for filters. `open_index` is the entry point."""
 
 import bisect
 import json

@@ -81,7 +81,7 @@ class _Joined:
     """An array's header and then its bytes, as one stream: a mapped array is never in memory as a whole."""
 
     def __init__(self, header: bytes, array: NDArray[Any]) -> None:
-        self._parts = [header, memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""]
+        self._parts = [header, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""]
         self.size = sum(len(part) for part in self._parts)
 
     def read(self, size: int) -> bytes:

@@ -87,8 +87,8 @@ class Indexing:
         refine = self.base.manifest["refine"]
         if refine != self.params.refine:
             raise InvalidInput(
-                f"base_index was refined with {refine}, this job asks for {self.params.refine}; merge needs the same: set "
-                f"refine to {refine}"
+                f"base_index was refined with {refine}, this job asks for {self.params.refine}; merge needs the same: "
+                f"set refine to {refine}"
             )
         return list(self.base.tasks())
 

@@ -1,7 +1,7 @@
 """Many queries in one job: encoded together, answered from one product, one line per query and rank."""
 
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shared.jobs.catalog.insta import MAX_RESULTS, QueryParams, QueryResult, Selected
 from shared.jobs.context import JobContext
@@ -31,7 +31,7 @@ def answer_many(retriever: Retriever, encoder: SentenceEncoder, params: QueryPar
     assert params.queries is not None
     targets = read_targets(ctx.input(params.queries), str(params.queries), retriever.index)
     restored = ctx.restored()
-    state = restored.state if restored else {"done": 0, "selected": 0, "k": 0, "warnings": []}
+    state: dict[str, Any] = restored.state if restored else {"done": 0, "selected": 0, "k": 0, "warnings": []}
     journal = ctx.journal(RESULTS)
     for start in range(int(state["done"]), len(targets), CHUNK):
         chunk = targets[start : start + CHUNK]
@@ -61,21 +61,21 @@ def _line(task: Selected) -> dict[str, object]:
     return task.model_dump(exclude=left_out)
 
 
-def _counted(state: dict[str, object], answered: _Answered, done: int) -> dict[str, object]:
-    warnings = [*list(state["warnings"]), *answered.warnings][:KEPT_WARNINGS]  # type: ignore[call-overload]
-    selected = int(str(state["selected"])) + len(answered.selected)
-    return {"done": done, "selected": selected, "k": max(int(str(state["k"])), answered.k), "warnings": warnings}
+def _counted(state: dict[str, Any], answered: _Answered, done: int) -> dict[str, Any]:
+    warnings = [*state["warnings"], *answered.warnings][:KEPT_WARNINGS]
+    selected = state["selected"] + len(answered.selected)
+    return {"done": done, "selected": selected, "k": max(state["k"], answered.k), "warnings": warnings}
 
 
-def _result(ctx: JobContext, params: QueryParams, state: dict[str, object], version: str) -> QueryResult:
+def _result(ctx: JobContext, params: QueryParams, state: dict[str, Any], version: str) -> QueryResult:
     journal = ctx.journal(RESULTS)
     journal.handle.flush()
     with journal.path.open(encoding="utf-8") as lines:
         first = [Selected.model_validate_json(_padded(line)) for line in islice(lines, MAX_RESULTS)]
     return QueryResult(
-        results=within_bound(first), selected=int(str(state["selected"])), queries=int(str(state["done"])),
-        k=int(str(state["k"])), candidates=None, categories=[], margin=None, background=None,
-        warnings=[str(text)[:300] for text in list(state["warnings"])],  # type: ignore[call-overload]
+        results=within_bound(first), selected=state["selected"], queries=state["done"],
+        k=state["k"], candidates=None, categories=[], margin=None, background=None,
+        warnings=[str(text)[:300] for text in state["warnings"]],
         index_version=version,
     )  # fmt: skip
 

@@ -27,7 +27,9 @@ class Batch(NamedTuple):
 class Recipe(Protocol):
     """A way to align."""
 
-    steps: int
+    @property
+    def steps(self) -> int:
+        """How many there are."""
 
     def batch(self, step: int) -> Batch:
         """Step 0, 1, …"""

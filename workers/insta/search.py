@@ -4,6 +4,7 @@ What the fast scan finds is scored again in float64 row by row, so that order an
 scanned, and equal vectors tie. `Searcher.nearest` is the entry point.
 """
 
+import importlib
 import importlib.util
 import warnings
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class Searcher:
     """Searches one (N, d) float16 matrix of unit vectors."""
 
     def __init__(self, vectors: NDArray[np.float16], use_faiss: bool | None = None) -> None:
-        self.vectors = vectors
+        self.vectors = np.asarray(vectors)  # a mapped array without its slower class
         installed = importlib.util.find_spec("faiss") is not None
         self._faiss = _FaissScan(vectors) if (installed if use_faiss is None else use_faiss) else None
         self._kept: dict[type, NDArray[Any]] = {}
@@ -60,12 +61,14 @@ class Searcher:
         """(m, N) cosines of unit vectors (m, d) to all rows, summed in float64, to DECIMALS."""
         blocks = self._blocks(np.float64, RESIDENT_ROWS)
         q = np.asarray(queries, np.float64)
-        return np.round(np.concatenate([q @ block.T for block in blocks], axis=1), DECIMALS)
+        cosines: Floats = np.round(np.concatenate([q @ block.T for block in blocks], axis=1), DECIMALS)
+        return cosines
 
     def exact(self, query: NDArray[Any], rows: Ints) -> Floats:
         """Cosines of one query to some rows in float64, each summed the same way; to DECIMALS."""
         chosen = np.asarray(self.vectors[rows], np.float64)
-        return np.round((chosen * np.asarray(query, np.float64)).sum(axis=1), DECIMALS)
+        cosines: Floats = np.round((chosen * np.asarray(query, np.float64)).sum(axis=1), DECIMALS)
+        return cosines
 
     def _exact(self, query: NDArray[Any], rows: Ints, ranks: Ints) -> Nearest:
         cosines = self.exact(query, rows)
@@ -100,8 +103,9 @@ class _FaissScan:
     def __init__(self, vectors: NDArray[np.float16]) -> None:
         with warnings.catch_warnings():  # SWIG's types have no __module__
             warnings.simplefilter("ignore", DeprecationWarning)
-            import faiss
+            faiss: Any = importlib.import_module("faiss")
 
+        self._faiss = faiss
         self._vectors = vectors  # the view below borrows its memory
         self._index = faiss.IndexScalarQuantizer(
             vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
@@ -116,9 +120,7 @@ class _FaissScan:
         self._index.ntotal = len(vectors)
 
     def scan(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> tuple[Ints, Floats]:
-        import faiss
-
-        params = None
+        params, faiss = None, self._faiss
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             params = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))

@@ -65,7 +65,8 @@ def small_t5(vocabulary: int, size: Size, seed: int) -> nn.Module:
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(seed)
-    config = T5Config(
+    make_config: Any = T5Config  # its own fields and the base class's
+    config = make_config(
         vocab_size=vocabulary, d_model=size.width, d_kv=size.width // HEADS, d_ff=4 * size.width,
         num_layers=size.layers, num_decoder_layers=size.layers, num_heads=HEADS, dropout_rate=0.0,
         feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=PAD, pad_token_id=PAD,

@@ -13,7 +13,7 @@ from workers.insta.retrieval import Target, target_of_task
 
 def inline_target(params: QueryParams, index: Index) -> Target:
     """The one target of a query. Raises InvalidInput for an unknown task_id."""
-    example = params.example and Instance(params.example.input, params.example.output)
+    example = Instance(params.example.input, params.example.output) if params.example else None
     if params.task_id is not None:
         return target_of_task(index, index.number_of(params.task_id, "task_id"))
     instructions = tuple(dict.fromkeys(text.strip() for text in params.instructions or ()))

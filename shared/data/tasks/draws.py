@@ -2,12 +2,14 @@
 
 import random
 
-VOCABULARY = (
-    "apple basket candle desert engine forest garden harbor island jacket kettle ladder market needle orange pencil "
-    "quarry river silver tunnel umbrella valley window yellow zebra anchor bridge copper dragon eagle feather glacier "
-    "hammer insect jungle kitten lemon meadow nectar ocean parrot rabbit saddle temple violin walnut arrow beach cloud "
-    "dance earth field grape honey ink jewel kite leaf moon night oak pearl quilt rain stone tree wolf"
-).split()
+VOCABULARY = [
+    "apple", "basket", "candle", "desert", "engine", "forest", "garden", "harbor", "island", "jacket", "kettle",
+    "ladder", "market", "needle", "orange", "pencil", "quarry", "river", "silver", "tunnel", "umbrella", "valley",
+    "window", "yellow", "zebra", "anchor", "bridge", "copper", "dragon", "eagle", "feather", "glacier", "hammer",
+    "insect", "jungle", "kitten", "lemon", "meadow", "nectar", "ocean", "parrot", "rabbit", "saddle", "temple",
+    "violin", "walnut", "arrow", "beach", "cloud", "dance", "earth", "field", "grape", "honey", "ink", "jewel",
+    "kite", "leaf", "moon", "night", "oak", "pearl", "quilt", "rain", "stone", "tree", "wolf",
+]  # fmt: skip
 
 
 def word(rng: random.Random) -> str:

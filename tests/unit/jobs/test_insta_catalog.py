@@ -4,7 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from shared.jobs.catalog.insta import (
-    AlignParams, DownstreamParams, EvaluateParams, IndexParams, QueryParams,
+    AlignParams,
+    DownstreamParams,
+    EvaluateParams,
+    IndexParams,
+    QueryParams,
 )  # fmt: skip
 
 INDEX, FILE = "job:01ARZ3NDEKTSV4RRFFQ69G5FAV/index.tar", "file:" + "a" * 64

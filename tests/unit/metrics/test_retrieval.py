@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 
 from shared.metrics.retrieval import (
-    all_metrics, average_precision, bootstrap_interval, capped_recall_at, macro_mean, ndcg_at, overlap_at, pearson,
-    precision_at, r_precision, recall_at, reciprocal_rank, sign_test,
+    all_metrics,
+    average_precision,
+    bootstrap_interval,
+    capped_recall_at,
+    macro_mean,
+    ndcg_at,
+    overlap_at,
+    pearson,
+    precision_at,
+    r_precision,
+    recall_at,
+    reciprocal_rank,
+    sign_test,
 )  # fmt: skip
 
 # R = 4: one relevant candidate is never ranked among the ten, so it stands at place 11

@@ -7,12 +7,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from shared.jobs.catalog.insta import AlignParams, QueryParams  # noqa: E402
-from shared.jobs.context import digest_of  # noqa: E402
-from shared.jobs.errors import Cancelled, InvalidInput  # noqa: E402
-from workers.insta.index import Index, derive  # noqa: E402
-from workers.insta.index_file import unpack  # noqa: E402
-from workers.insta.jobs import align, query  # noqa: E402
+from shared.jobs.catalog.insta import AlignParams, QueryParams
+from shared.jobs.context import digest_of
+from shared.jobs.errors import Cancelled, InvalidInput
+from workers.insta.index import Index, derive
+from workers.insta.index_file import unpack
+from workers.insta.jobs import align, query
 
 INDEX = "file:" + "b" * 64
 
@@ -85,7 +85,7 @@ def test_no_step_changes_no_ranking(aligned, our_index, context, tmp_path):
 
 
 def test_the_official_pairs_are_validated_by_retrieval_not_by_pearson(aligned):
-    result, folder, events = aligned(recipe="pairs", epochs=3, refit=False, heldout_tasks=0.2)
+    result, _, events = aligned(recipe="pairs", epochs=3, refit=False, heldout_tasks=0.2)
     assert result.recipe == "pairs"
     assert -1 <= result.dev_pearson <= 1
     points = [data["value"] for event, data in events if event == "metric" and data["name"] == "ndcg_heldout"]

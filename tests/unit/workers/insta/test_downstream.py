@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from shared.jobs.catalog.insta import DownstreamParams  # noqa: E402
-from shared.jobs.errors import Cancelled, InvalidInput  # noqa: E402
-from workers.insta import downstream as module  # noqa: E402
-from workers.insta.downstream import contrast, t_interval  # noqa: E402
-from workers.insta.jobs import downstream  # noqa: E402
+from shared.jobs.catalog.insta import DownstreamParams
+from shared.jobs.errors import Cancelled, InvalidInput
+from workers.insta import downstream as module
+from workers.insta.downstream import contrast, t_interval
+from workers.insta.jobs import downstream
 
 INDEX, TASKS = "file:" + "b" * 64, "file:" + "c" * 64
 SMALL = {
@@ -37,7 +37,8 @@ def test_every_arm_is_scored_on_every_target_and_seed(study):
     result, lines = study()
     assert [arm.method for arm in result.arms] == ["insta", "random", "all"]
     assert {(line["method"], line["target"], line["seed"]) for line in lines} == {
-        (method, target, seed) for method in ("insta", "random", "all") for target in SMALL["targets"] for seed in (42, 43)
+        (method, target, seed)
+        for method in ("insta", "random", "all") for target in SMALL["targets"] for seed in (42, 43)
     }  # fmt: skip
     assert result.runs == 2 * (2 + 2 + 1)  # `all` serves every target of a seed
     assert [contrast.against for contrast in result.contrasts] == ["random", "all"]
@@ -107,7 +108,7 @@ def test_bad_studies_are_refused(study, params, said):
 
 def test_tasks_need_instances(study, write_lines, task, tmp_path):
     path = write_lines(tmp_path / "t.jsonl", [task("tenfold/add", "Add.")])
-    with pytest.raises(InvalidInput, match="no task of .* has instances"):
+    with pytest.raises(InvalidInput, match=r"no task of .* has instances"):
         study(inputs={TASKS: path}, tasks=TASKS)
 
 

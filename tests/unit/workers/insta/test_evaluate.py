@@ -62,7 +62,8 @@ def test_queries_and_relations_can_come_as_files(measure, write_lines, tmp_path)
 
 def test_strict_figures_leave_out_the_querys_own_data_set(make_index, task, measure, tmp_path):
     path = make_index(tmp_path / "i", [
-        task("a1", "Sort the numbers.", category="c", dataset="a"), task("a2", "Sort the numbers.", category="c", dataset="a"),
+        task("a1", "Sort the numbers.", category="c", dataset="a"),
+        task("a2", "Sort the numbers.", category="c", dataset="a"),
         task("b", "Write a poem about the moon.", category="d", dataset="b"),
         task("d", "Write some verses about the moon.", category="c", dataset="d"),
     ])[1]  # fmt: skip
@@ -116,5 +117,5 @@ def test_bad_relations_are_refused(measure, write_lines, tmp_path, line, said):
 
 def test_relations_need_a_column(make_index, task, measure, tmp_path):
     path = make_index(tmp_path / "i", [task("a", "Sort."), task("b", "Add.")])[1]
-    with pytest.raises(InvalidInput, match="no task of .* has a category; give relevance as a file"):
+    with pytest.raises(InvalidInput, match=r"no task of .* has a category; give relevance as a file"):
         measure(path)

@@ -197,7 +197,8 @@ def test_a_cancelled_job_stops_within_a_batch(write_lines, landscape, cache, tmp
         pytest.param([("a", "Sort.")], {"update": "merge", "remove": ["zz"]}, "remove names .*zz", id="remove-unknown"),
         pytest.param([("a", "Sort.")], {"update": "merge", "remove": ["a"]}, "remove names|in library and in remove",
                      id="remove-what-is-added"),
-        pytest.param([("a", "Sort.")], {"update": "merge", "refine": "raw"}, "set refine to names", id="other-refinement"),
+        pytest.param([("a", "Sort.")], {"update": "merge", "refine": "raw"}, "set refine to names",
+                     id="other-refinement"),
         pytest.param([("a", "Sort.")], {"max_tokens": 32}, "mixed encoders: .*max_tokens 256", id="other-max-tokens"),
     ],
 )  # fmt: skip

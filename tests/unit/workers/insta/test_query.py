@@ -39,7 +39,8 @@ def ask(context, our_index, tmp_path):
 @pytest.fixture
 def small_index(make_index, task, tmp_path):
     return make_index(tmp_path / "small", [
-        task("a/one", "Sort the numbers.", category="order", dataset="x", source="s", languages=["English"], split="train"),
+        task("a/one", "Sort the numbers.", category="order", dataset="x", source="s",
+             languages=["English"], split="train"),
         task("a/two", "Sort the numbers.", category="order", dataset="x", source="s", languages=["English", "Hindi"]),
         task("b/one", "Translate the sentence.", "Render it in German.", category="mt", dataset="y", split="test"),
         task("b/two", "Write a poem.", dataset="z", source="t"),
@@ -171,8 +172,10 @@ def test_doubles_and_the_targets_own_data_set_are_marked(ask, small_index):
     ("params", "said"),
     [
         pytest.param({"instructions": ["word " * 400]}, "longer than 256 tokens", id="truncated"),
-        pytest.param({"instructions": ["Сортируйте список чисел по возрастанию."]}, "does not look English", id="cyrillic"),
-        pytest.param({"filters": {"min_score": 0.999}, "instructions": ["Bake a cake."]}, "nothing above min_score", id="minimum"),
+        pytest.param({"instructions": ["Сортируйте список чисел по возрастанию."]}, "does not look English",
+                     id="cyrillic"),
+        pytest.param({"filters": {"min_score": 0.999}, "instructions": ["Bake a cake."]}, "nothing above min_score",
+                     id="minimum"),
         pytest.param({"aggregate": "vote", "vote_depth": 2, "k": 9}, "tasks are ranked by vote", id="few-votes"),
     ],
 )  # fmt: skip
@@ -193,12 +196,16 @@ def test_what_looks_english(text, english):
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        pytest.param({"task_id": "tenfold/sort_word"}, r"'tenfold/sort_word' is not in .*tenfold/sort_words", id="unknown-task"),
+        pytest.param({"task_id": "tenfold/sort_word"}, r"'tenfold/sort_word' is not in .*tenfold/sort_words",
+                     id="unknown-task"),
         pytest.param({"k": 41}, r"k 41 is above the 40 tasks left", id="k-above-library"),
-        pytest.param({"k": 6, "filters": {"categories": ["Arithmetic"]}}, r"k 6 is above the 5 tasks left", id="k-above-filter"),
-        pytest.param({"filters": {"categories": ["Cooking"]}}, r"leave no task .*categories of this library: Arithmetic", id="none-left"),
+        pytest.param({"k": 6, "filters": {"categories": ["Arithmetic"]}}, r"k 6 is above the 5 tasks left",
+                     id="k-above-filter"),
+        pytest.param({"filters": {"categories": ["Cooking"]}}, r"leave no task .*of this library: Arithmetic",
+                     id="none-left"),
         pytest.param({"filters": {"allow": ["x"]}}, r"filters.allow 'x' is not in", id="allow-unknown"),
-        pytest.param({"task_id": "a/one", "method": "data_sample", "small": True}, r"index with samples: true", id="no-samples"),
+        pytest.param({"task_id": "a/one", "method": "data_sample", "small": True}, r"index with samples: true",
+                     id="no-samples"),
     ],
 )  # fmt: skip
 def test_bad_queries_are_refused(ask, small_index, params, said):

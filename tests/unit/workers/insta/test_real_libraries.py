@@ -106,7 +106,7 @@ def test_every_library_is_read_whole(real_data):
 
 
 @pytest.fixture(scope="module")
-def development(real_data, make_index, write_lines, tmp_path_factory):
+def development(real_data, niv2_index, make_index, write_lines, tmp_path_factory):
     """(index of 1,412 tasks, file of 112 queries)."""
     folder = tmp_path_factory.mktemp("development")
     records = [json.loads(line) for line in (real_data / "niv2_tasks.jsonl").read_text().splitlines()]
@@ -116,7 +116,8 @@ def development(real_data, make_index, write_lines, tmp_path_factory):
         record["id"] for record in english
         if sizes[record["category"]] >= 6 and int(hashlib.sha1(record["id"].encode()).hexdigest()[:8], 16) % 7 == 0
     }  # fmt: skip
-    path = make_index(folder, [record for record in records if record["id"] not in chosen], samples=True)[1]
+    library = [record for record in records if record["id"] not in chosen]
+    path = make_index(folder, library, {OTHER: niv2_index}, samples=True, base_index=OTHER)[1]
     return path, write_lines(folder / "queries.jsonl", [record for record in records if record["id"] in chosen])
 
 
@@ -207,10 +208,11 @@ def unseen(context, niv2_index, official_categories, tmp_path_factory):
 def test_a_penalty_lifts_even_unseen_categories(unseen, official_categories):
     assert len(official_categories) == 12
     found = unseen()
-    assert found.before.queries == 138
-    assert (found.before.ndcg, found.before_strict.ndcg) == pytest.approx((0.548, 0.437), abs=0.01)
-    assert (found.after.ndcg, found.after_strict.ndcg) == pytest.approx((0.566, 0.453), abs=0.012)
+    assert found.before.queries == 138  # 155 with the tasks that the file leaves out
+    assert (found.before.ndcg, found.before_strict.ndcg) == pytest.approx((0.548, 0.437), abs=0.02)
+    assert (found.after.ndcg, found.after_strict.ndcg) == pytest.approx((0.566, 0.453), abs=0.02)
     assert found.after.ndcg > found.before.ndcg
+    assert found.after_strict.ndcg > found.before_strict.ndcg
 
 
 def test_alignment_without_a_penalty_harms_unseen_categories(unseen):

@@ -22,7 +22,8 @@ REAL = {  # run on promptsource 7dab96a: strip, names
     ),
     ("p3/hellaswag", "Appropriate continuation - Yes or No"): (
         "Consider the following description: Is the following an appropriate continuation? Yes or No?",
-        "Consider the following description: ctx a Is the following an appropriate continuation? ctx b endings Yes or No?",
+        "Consider the following description: ctx a Is the following an appropriate continuation? ctx b endings "
+        "Yes or No?",
     ),
     ("p3/ag_news", "classify_with_choices"): (
         "Is this a piece of news regarding?",

@@ -15,6 +15,7 @@ from workers.insta.pairs import NegativeRule, training_pairs
 from workers.insta.refinement import refined
 from workers.insta.scoring import aggregate, by_score, vote
 from workers.insta.search import Searcher
+from workers.runtime.threads import fix_threads
 
 INDEX = "file:" + "b" * 64
 
@@ -155,9 +156,10 @@ def test_one_thread_indexes(make_index, task, encoder, tmp_path):
     tasks = [
         task(str(n), f"Write {n} words about the sea and the land, and about what lies between.") for n in range(64)
     ]
-    wall, cpu = time.perf_counter(), time.process_time()
-    make_index(tmp_path, tasks)
-    assert time.process_time() - cpu <= 1.3 * (time.perf_counter() - wall)
+    with fix_threads(1):  # as the worker does
+        wall, cpu = time.perf_counter(), time.process_time()
+        make_index(tmp_path, tasks)
+        assert time.process_time() - cpu <= 1.2 * (time.perf_counter() - wall)
 
 
 def test_original_task_falls_back_to_all_templates_where_none_is_flagged(real_data):
