@@ -11,7 +11,7 @@ from services.client import Refused, Tenfold
 from tests.cluster.embedded import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-SORT = "Sort these numbers from the least to the greatest."
+SORT = "Sort this list of numbers in ascending order."
 
 
 @pytest.fixture(autouse=True)
