@@ -30,7 +30,7 @@ def test_the_defaults_are_the_papers():
         "months": 12, "capacity": 100, "start": 100, "growth": 2, "collapse_below": 5, "allocation": "stochastic",
         "order": "concurrent", "universalization": False, "communication": True, "report": "moderator",
         "newcomer_month": 3, "threshold_agents": "current", "max_conversation_steps": 10,
-        "policies": [{"type": "threshold"}], "framework_model": None, "rules_variant": None, "top_k_harvest": 10,
+        "policies": {"type": "threshold"}, "framework_model": None, "rules_variant": None, "top_k_harvest": 10,
         "top_k_utterance": 5, "top_k_reflect": 10, "recency_weight": 0.5, "importance_weight": 3.0,
         "relevance_weight": 2.0, "recency_decay": 0.99, "recency_order": "oldest_first", "thought_days": 63,
         "memory_encoder": "builtin:minilm", "rate_chats": True, "temperature": 0.0, "top_p": 1.0, "max_tokens": 8000,
@@ -50,7 +50,7 @@ def test_the_defaults_are_the_papers():
         pytest.param({"capacity": 50}, "start", 50, id="starts-full"),
         pytest.param({"agents": 7}, "names", [*PERSONAS, "Person 6", "Person 7"], id="more-names"),
         pytest.param({"agents": 2}, "names", ["John", "Kate"], id="fewer-names"),
-        pytest.param({"policies": {"type": "threshold"}}, "policies", [Threshold()], id="one-policy-for-all"),
+        pytest.param({"policies": {"type": "threshold"}}, "policies", Threshold(), id="one-policy-for-all"),
         pytest.param({"scenario": "pollution"}, "top_k_harvest", 14, id="pollution-remembers-more"),
         pytest.param({"scenario": "pollution", "top_k_harvest": 3}, "top_k_harvest", 3, id="or-as-said"),
         pytest.param({"policies": LLM}, "framework_model", "endpoint:lab/m", id="the-agents-model-is-the-frameworks"),
@@ -93,6 +93,7 @@ def test_defaults_follow_from_what_is_given(given, field, expected):
             },
             id="mixed",
         ),
+        pytest.param({"agents": 1, "policies": [{"type": "greedy"}]}, id="a-list-for-one-agent"),
     ],
 )
 def test_stored_params_validate_to_themselves(given):
@@ -107,36 +108,37 @@ def test_stored_params_validate_to_themselves(given):
             {"scenario": "forest"}, ("scenario",), "'fishery', 'pasture' or 'pollution'", id="unknown-scenario"
         ),
         pytest.param({"experiment": "elections"}, ("experiment",), "'newcomer'", id="unknown-experiment"),
+        pytest.param({"policies": [{"type": "threshold"}] * 3}, ("policies",), "or a list of 5", id="count"),
         pytest.param(
-            {"policies": [{"type": "threshold"}] * 3}, ("policies",), "give one for all or a list", id="count"
+            {"policies": [{"type": "threshold"}]}, ("policies",), "for all without the brackets", id="one-in-a-list"
         ),
-        pytest.param({"policies": []}, ("policies",), "at least 1", id="no-policy"),
-        pytest.param({"policies": {"type": "bully"}}, ("policies", 0), "'tit_for_tat'", id="unknown-policy"),
+        pytest.param({"policies": []}, ("policies", "each"), "at least 1", id="no-policy"),
+        pytest.param({"policies": {"type": "bully"}}, ("policies", "one"), "'tit_for_tat'", id="unknown-policy"),
         pytest.param({"start": 101}, ("start",), "lower start or raise capacity", id="start-above-capacity"),
         pytest.param(
             {"start": 40, "collapse_below": 41}, ("collapse_below",), "give at most 40", id="bound-above-start"
         ),
         pytest.param(
             {"policies": {"type": "replay", "demands": []}},
-            ("policies", 0, "replay", "demands"),
+            ("policies", "one", "replay", "demands"),
             "at least 1",
             id="empty-replay",
         ),
         pytest.param(
             {"policies": {"type": "replay", "demands": [3, -1]}},
-            ("policies", 0, "replay", "demands", 1),
+            ("policies", "one", "replay", "demands", 1),
             "greater than or equal to 0",
             id="negative-replay",
         ),
         pytest.param(
             {"policies": {"type": "fixed", "quantity": -1}},
-            ("policies", 0, "fixed", "quantity"),
+            ("policies", "one", "fixed", "quantity"),
             "greater than or equal to 0",
             id="negative-quantity",
         ),
         pytest.param(
             {"policies": {"type": "random", "low": 5, "high": 4}},
-            ("policies", 0, "random", "high"),
+            ("policies", "one", "random", "high"),
             "give high of at least 5",
             id="empty-range",
         ),
@@ -216,7 +218,7 @@ def test_the_kinds_are_in_their_pools():
 
 
 def test_a_bare_policy_and_a_list_are_both_in_the_schema():
-    one, many = SimulateParams.model_json_schema()["properties"]["policies"]["anyOf"]
+    one, many = SimulateParams.model_json_schema()["properties"]["policies"]["oneOf"]
     assert one["discriminator"]["propertyName"] == "type"
     assert many["items"] == one
 
@@ -266,21 +268,23 @@ LANGUAGE_REFUSALS = [
     ),
     pytest.param({"experiment": "paraphrase"}, (), "give one the policy llm", id="paraphrase-for-nobody"),
     pytest.param({"framework_model": "endpoint:lab/m"}, ("framework_model",), "give an agent", id="framework"),
-    pytest.param({"policies": [LLM] * 4}, ("policies",), "give one for all or a list of 5", id="wrong-number"),
+    pytest.param({"policies": [LLM] * 4}, ("policies",), "or a list of 5", id="wrong-number"),
     pytest.param(
         {"policies": LLM, "experiment": "newcomer", "newcomer_month": 12, "months": 12}, ("newcomer_month",),
         "give 1 to 11", id="newcomer-after-the-last-month",
     ),
-    pytest.param({"policies": {"type": "llm"}}, ("policies", 0, "llm", "model"), "required", id="no-model"),
+    pytest.param({"policies": {"type": "llm"}}, ("policies", "one", "llm", "model"), "required", id="no-model"),
     pytest.param(
-        {"policies": {"type": "llm", "model": "gpt-4o"}}, ("policies", 0, "llm", "model"),
+        {"policies": {"type": "llm", "model": "gpt-4o"}}, ("policies", "one", "llm", "model"),
         "endpoint:<name>/<model>", id="no-reference",
     ),
     pytest.param(
-        {"policies": {"type": "llm", "model": "secret:key"}}, ("policies", 0, "llm", "model"), "accepted",
+        {"policies": {"type": "llm", "model": "secret:key"}}, ("policies", "one", "llm", "model"), "accepted",
         id="not-a-model",
     ),
-    pytest.param({"policies": LLM | {"parser": "loose"}}, ("policies", 0, "llm", "parser"), "official", id="parser"),
+    pytest.param(
+        {"policies": LLM | {"parser": "loose"}}, ("policies", "one", "llm", "parser"), "official", id="parser"
+    ),  # fmt: skip
     pytest.param({"policies": LLM, "runs": 10_001}, (), "give at most 10000 a job", id="too-many-talking-runs"),
     pytest.param({"policies": LLM, "top_p": 0}, ("top_p",), "greater than 0", id="empty-nucleus"),
     pytest.param({"policies": LLM, "recency_decay": 1.5}, ("recency_decay",), "less than or equal to 1", id="growth"),

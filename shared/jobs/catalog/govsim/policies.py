@@ -1,18 +1,16 @@
 """How the agents of a society name their demands, and what every kind of GOVSIM counts in."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
-    GetJsonSchemaHandler,
+    Tag,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import CoreSchema
 
 from shared.jobs.references import Ref, Schemes
 
@@ -114,18 +112,13 @@ AnyPolicy = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class OneOrEach:
-    """A list field that also takes one bare item."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        array = handler(schema)
-        return {"anyOf": [array["items"], array]}
+def _one_or_each(given: Any) -> str:
+    return "each" if isinstance(given, list) else "one"
 
 
 Policies = Annotated[
-    list[AnyPolicy],
-    Field(min_length=1, max_length=MAX_AGENTS),
-    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
-    OneOrEach(),
+    Annotated[AnyPolicy, Tag("one")]
+    | Annotated[list[AnyPolicy], Field(min_length=1, max_length=MAX_AGENTS), Tag("each")],
+    Discriminator(_one_or_each),
 ]
+"""One policy for all agents, or a list with one per agent."""

@@ -71,7 +71,7 @@ class SimulateParams(Params):
     max_conversation_steps: int = Field(
         10, ge=2, le=1_000, description="Longest discussion of a month in utterances, the report included."
     )
-    policies: Policies = Field([Threshold()], description="One policy for all agents, or a list with one per agent.")
+    policies: Policies = Field(Threshold(), description="One policy for all agents, or a list with one per agent.")
     framework_model: ChatRef | None = Field(
         None,
         description="Who summarises a discussion and reads its agreed limit. Left out: the first agent's with a model.",
@@ -203,17 +203,22 @@ class SimulateParams(Params):
 
     @field_validator("policies")
     @classmethod
-    def _give_one_policy_or_one_per_agent(cls, policies: list[AnyPolicy], info: ValidationInfo) -> list[AnyPolicy]:
+    def _give_one_policy_or_one_per_agent(
+        cls, policies: AnyPolicy | list[AnyPolicy], info: ValidationInfo
+    ) -> AnyPolicy | list[AnyPolicy]:
         agents = info.data.get("agents")
-        if agents is not None and len(policies) not in (1, agents):
-            raise ValueError(f"{len(policies)} policies for {agents} agents; give one for all or a list of {agents}")
+        if agents is not None and isinstance(policies, list) and len(policies) != agents:
+            raise ValueError(
+                f"{len(policies)} policies for {agents} agents; give one for all without the brackets, or a list of "
+                f"{agents}"
+            )
         return policies
 
     @field_validator("framework_model")
     @classmethod
     def _serve_agents_with_models(cls, model: Ref | None, info: ValidationInfo) -> Ref | None:
         policies = info.data.get("policies")
-        if model is not None and policies is not None and not any(isinstance(policy, Llm) for policy in policies):
+        if model is not None and policies is not None and not any(isinstance(one, Llm) for one in _listed(policies)):
             raise ValueError(
                 "framework_model without an agent that uses a model; leave it out or give an agent the policy llm"
             )
@@ -256,12 +261,12 @@ class SimulateParams(Params):
     @property
     def talks(self) -> bool:
         """Whether some agent has a language model; without one nothing is asked and nothing remembered."""
-        return any(isinstance(policy, Llm) for policy in self.policies)
+        return any(isinstance(policy, Llm) for policy in _listed(self.policies))
 
     @property
     def policy_of_each(self) -> list[AnyPolicy]:
         """One policy per agent."""
-        return self.policies * self.agents if len(self.policies) == 1 else self.policies
+        return self.policies if isinstance(self.policies, list) else [self.policies] * self.agents
 
 
 NEWCOMERS = ("newcomer", "newcomer_universalization")
@@ -288,9 +293,12 @@ def _experiment_of(given: dict[str, Any]) -> Any:
 
 def _first_model(policies: Any) -> Any:
     """The model of the first agent that has one, before validation; None if there is none."""
-    each = policies if isinstance(policies, list) else [policies]
-    models = [_model_of(policy) for policy in each]
+    models = [_model_of(policy) for policy in _listed(policies)]
     return next((model for model in models if model is not None), None)
+
+
+def _listed(policies: Any) -> list[Any]:
+    return policies if isinstance(policies, list) else [policies]
 
 
 def _model_of(policy: Any) -> Any:

@@ -22,12 +22,12 @@ def replay(*demands):
 
 SUSTAINED = [(100, 50)] * 12
 ORACLES = [  # policies, stock before → after, months, total or gains, efficiency, equality, over actions / all
-    pytest.param([fixed(10)], SUSTAINED, [120] * 5, 1, 1, (0, 60), id="all-10"),
-    pytest.param([fixed(9)], [(100, 55)] * 12, [108] * 5, 0.9, 1, (0, 60), id="all-9"),
-    pytest.param([fixed(20)], [(100, 0)], [20] * 5, 0.166667, 1, (5, 5), id="all-20"),
-    pytest.param([fixed(19)], [(100, 5), (10, 0)], 105, 0.175, None, None, id="all-19"),
+    pytest.param(fixed(10), SUSTAINED, [120] * 5, 1, 1, (0, 60), id="all-10"),
+    pytest.param(fixed(9), [(100, 55)] * 12, [108] * 5, 0.9, 1, (0, 60), id="all-9"),
+    pytest.param(fixed(20), [(100, 0)], [20] * 5, 0.166667, 1, (5, 5), id="all-20"),
+    pytest.param(fixed(19), [(100, 5), (10, 0)], 105, 0.175, None, None, id="all-19"),
     pytest.param([*[fixed(19)] * 4, fixed(20)], [(100, 4)], [19] * 4 + [20], 0.16, 0.991667, (5, 5), id="19-20"),
-    pytest.param([fixed(12)], [(100, 40), (80, 20), (40, 0)], 160, 0.266667, None, None, id="all-12"),
+    pytest.param(fixed(12), [(100, 40), (80, 20), (40, 0)], 160, 0.266667, None, None, id="all-12"),
     pytest.param(
         [fixed(11), *[fixed(10)] * 4],
         [(100, 49), (98, 47), (94, 43), (86, 35), (70, 19), (38, 0)],
@@ -37,7 +37,7 @@ ORACLES = [  # policies, stock before → after, months, total or gains, efficie
         None,
         id="one-takes-11",
     ),
-    pytest.param([replay(15, 5, 5, 5, 5)], [(100, 25)] + [(50, 25)] * 11, [70] * 5, 0.583333, 1, (5, 60), id="15-thr"),
+    pytest.param(replay(15, 5, 5, 5, 5), [(100, 25)] + [(50, 25)] * 11, [70] * 5, 0.583333, 1, (5, 60), id="15-thr"),
     pytest.param(
         [*[THR] * 4, replay(10, 10, 30, 6)],
         [(100, 50)] * 2 + [(100, 30)] + [(60, 30)] * 9,
@@ -50,7 +50,7 @@ ORACLES = [  # policies, stock before → after, months, total or gains, efficie
     pytest.param(
         [fixed(q) for q in (25, 10, 8, 5, 2)], SUSTAINED, [300, 120, 96, 60, 24], 1, 0.592, (12, 60), id="unequal"
     ),
-    pytest.param([fixed(0)], [(100, 100)] * 12, [0] * 5, 0, None, (0, 60), id="nobody-takes"),
+    pytest.param(fixed(0), [(100, 100)] * 12, [0] * 5, 0, None, (0, 60), id="nobody-takes"),
     pytest.param([*[THR] * 4, fixed(40)], [(100, 20), (40, 0)], 120, 0.2, None, None, id="one-takes-40"),
     pytest.param(
         [*[TFT] * 4, replay(10, 11, 9, 9, 7, 4)],
@@ -93,7 +93,7 @@ def test_societies_go_as_in_the_official_environment(play, policies, pool, gains
 @pytest.mark.parametrize(
     ("policies", "thresholds"),
     [
-        pytest.param([fixed(12)], [10, 8, 4], id="all-12"),
+        pytest.param(fixed(12), [10, 8, 4], id="all-12"),
         pytest.param([fixed(11), *[fixed(10)] * 4], [10, 9, 9, 8, 7, 3], id="one-takes-11"),
         pytest.param([*[TFT] * 4, replay(10, 11, 9, 9, 7, 4)], [10, 10, 9, 9, 7, 4], id="tit-for-tat"),
     ],
@@ -141,7 +141,7 @@ def test_a_greedy_newcomer_ends_what_four_sustained(play):
 
 
 def test_runs_that_ended_before_the_newcomer_have_gain_0_and_no_equality(play):
-    params, batch = play(experiment="newcomer", policies=[fixed(30)], runs=3)
+    params, batch = play(experiment="newcomer", policies=fixed(30), runs=3)
     measured = measure(batch, conditions_of(params))
     assert measured.gain.tolist() == [0, 0, 0]
     assert np.isnan(measured.efficiency).all()
@@ -156,7 +156,7 @@ def test_all_scenarios_are_the_same_mathematics(play, scenario):
 
 
 def test_in_sequence_an_agent_takes_from_what_the_ones_before_it_left(play):
-    _, batch = play(policies=[fixed(40)], order="sequential", runs=500)
+    _, batch = play(policies=fixed(40), order="sequential", runs=500)
     assert (np.sort(batch.granted[:, 0], axis=1) == [0, 0, 20, 40, 40]).all()
     assert (batch.demanded[:, 0] == np.where(batch.granted[:, 0] == 0, 0, 40)).all()  # of nothing nobody asks anything
     served_first = (batch.granted[:, 0] == 40).mean(axis=0)
@@ -174,7 +174,7 @@ def test_in_sequence_the_threshold_stays_that_of_the_months_start(play):
 
 
 def test_the_order_changes_from_month_to_month_and_run_to_run(play):
-    _, batch = play(policies=[fixed(15)], order="sequential", start=40, runs=200, months=2, agents=3, collapse_below=1)
+    _, batch = play(policies=fixed(15), order="sequential", start=40, runs=200, months=2, agents=3, collapse_below=1)
     first_month = batch.granted[:, 0]
     assert len({tuple(grants) for grants in first_month.tolist()}) == 3  # who is last gets 10
 
@@ -189,9 +189,9 @@ def test_the_months_of_a_run_are_those_it_played(play):
 @pytest.mark.parametrize(
     ("given", "stocks"),
     [
-        pytest.param({"growth": 3, "policies": [fixed(0)], "start": 20}, [20, 60, 100], id="triples-to-the-cap"),
-        pytest.param({"growth": 1, "policies": [fixed(0)]}, [100, 100, 100], id="does-not-grow"),
-        pytest.param({"capacity": 10**6, "policies": [fixed(10**5)]}, [10**6] * 3, id="a-million"),
+        pytest.param({"growth": 3, "policies": fixed(0), "start": 20}, [20, 60, 100], id="triples-to-the-cap"),
+        pytest.param({"growth": 1, "policies": fixed(0)}, [100, 100, 100], id="does-not-grow"),
+        pytest.param({"capacity": 10**6, "policies": fixed(10**5)}, [10**6] * 3, id="a-million"),
     ],
 )
 def test_the_stock_grows_up_to_the_capacity(play, given, stocks):
