@@ -373,7 +373,7 @@ class DownstreamParams(Params):
     )
     k: int = Field(5, ge=1, le=1_000, description="Tasks selected for a target.")
     seeds: int = Field(3, ge=2, le=20, description="Independent repetitions: seed, seed + 1, …")
-    steps: int = Field(400, ge=1, le=100_000, description="Tuning steps of every arm, whatever it selected.")
+    steps: int = Field(300, ge=1, le=100_000, description="Tuning steps of every arm, whatever it selected.")
     batch: int = Field(16, ge=1, le=1024, description="Examples per step.")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Of AdamW.")
     adapt_examples: int = Field(64, ge=1, le=100_000, description="Examples of the target that adaptation sees.")
