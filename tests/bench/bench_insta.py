@@ -29,6 +29,8 @@ from shared.jobs.catalog.insta import IndexParams
 from shared.jobs.local import LocalContext
 from shared.models.sentence_encoder import SentenceEncoder
 from tests.cluster.embedded import Embedded
+from tests.synthetic_insta import synthetic_index
+from workers.insta.index import Index
 from workers.insta.jobs import index
 from workers.insta.search import Searcher
 
@@ -43,6 +45,7 @@ D = 384
 K = 10
 ROUNDS = 5
 HTTP_GOAL_MS = 60.0
+OPEN_GOAL_MS = 100.0
 Clock = Callable[[], float]
 
 
@@ -82,6 +85,7 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
         table = [
             *_index_rows(Path(folder), quick),
             *(row for n in sizes for row in _query_rows(Path(folder), n, quick)),
+            *_open_rows(Path(folder), sizes[-1]),
         ]
     return table if quick else [*table, *_http_rows()]
 
@@ -194,20 +198,17 @@ def _mapped(path: Path, wide: Any) -> Any:
     return np.load(path, mmap_mode="r")
 
 
-def synthetic_index(folder: Path, tasks: int, d: int = 8) -> Path:
-    """The unpacked folder of an index with so many tasks of one instruction each; vectors are zeros."""
-    out = folder / f"synthetic-{tasks}"
-    out.mkdir()
-    lines = [f'{{"id": "task{number:07}", "instructions": ["Task {number}."]}}\n'.encode() for number in range(tasks)]
-    (out / "tasks.jsonl").write_bytes(b"".join(lines))
-    arrays = {
-        "vectors": np.zeros((tasks, d), np.float16), "offsets": np.arange(tasks + 1),
-        "lines": np.cumsum([0, *map(len, lines)]), "order": np.arange(tasks, dtype=np.int32),
-    }  # fmt: skip
-    for name, array in arrays.items():
-        np.save(out / f"{name}.npy", array)
-    (out / "manifest.json").write_text(json.dumps({"format_version": 1, "version": "synthetic"}))
-    return out
+def _open_rows(folder: Path, tasks: int) -> list[dict[str, Any]]:
+    """Open an unpacked index and find a task by id, again and again."""
+    path = synthetic_index(folder, tasks, D)
+
+    def opened() -> None:
+        found = Index(path, "synthetic")
+        found.find(f"task{tasks // 3:07}")
+
+    times = [_milliseconds(lambda _: opened(), None) for _ in range(20)]
+    what = f"open an index of {tasks:,} tasks and find one by id"
+    return [_row(what, times, [OPEN_GOAL_MS], "the goal", "ms", 1.0, smaller=True)]
 
 
 # The whole way --------------------------------------------------------------------------------------------------------

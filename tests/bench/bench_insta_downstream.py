@@ -52,23 +52,23 @@ def rows_of(result: DownstreamResult) -> list[Row]:
         size = f"{len(result.targets)} targets × {result.seeds} seeds, {result.parameters:,} weights"
         table += [
             _row(f"exact matches after tuning on {first.method}'s tasks, {size}", first.accuracy, other.accuracy,
-                 found, (found.difference, found.low, found.high), smaller=False),
+                 found, (found.difference, found.low, found.high), unit="share"),
             _row(f"loss after tuning on {first.method}'s tasks, nats per token", first.loss, other.loss,
-                 found, (found.loss_difference, found.loss_low, found.loss_high), smaller=True),
+                 found, (found.loss_difference, found.loss_low, found.loss_high), unit="nats"),
         ]  # fmt: skip
     return table
 
 
 def _row(
-    what: str, ours: float, peer: float, found: Contrast, interval: tuple[float, float | None, float | None], smaller: bool
+    what: str, ours: float, peer: float, found: Contrast, interval: tuple[float, float | None, float | None], unit: str
 ) -> Row:
     difference, low, high = interval
     claimed = low is not None and high is not None and (low > 0 or high < 0)
     said = f"difference {difference:+.3f} [{low:+.3f}, {high:+.3f}]" if low is not None else f"{difference:+.3f}"
-    ratio = (peer / ours if smaller else ours / peer) if ours and peer else None
+    ratio = (peer / ours if unit == "nats" else ours / peer) if ours and peer else None
     return {
         "what": what, "ours": round(ours, 3), "peer": round(peer, 3), "peer_name": f"tuning on {found.against}",
-        "unit": "nats" if smaller else "share", "ratio": ratio and round(ratio, 2), "goal": None,
+        "unit": unit, "ratio": ratio and round(ratio, 2), "goal": None,
         "spread": f"{said}: {'excludes zero' if claimed else 'nothing to claim'}",
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ from shared.jobs.catalog.insta import Filters
 from shared.jobs.errors import InvalidInput
 from workers.insta.index import Index
 from workers.insta.library import text_hash
-from workers.insta.retrieval import Bools, Target
+from workers.insta.retrieval import ONLY, Bools, Target
 from workers.insta.scoring import Ints
 
 COLUMN_FILTERS = {"sources": "source", "datasets": "dataset", "categories": "category", "splits": "split"}
@@ -17,14 +17,27 @@ HASHED_AT_ONCE = 65_536
 
 def candidates(index: Index, filters: Filters, target: Target | None) -> Ints:
     """(T',) numbers of the tasks that pass. Raises InvalidInput when none does, and for unknown task ids."""
-    passed = _passed_columns(index, filters)
-    if target is not None:
-        passed &= _not_the_target(index, filters, target)
-    if not passed.any():
-        raise InvalidInput(
-            f"filters leave no task of {index.name}: {_said(filters)}; loosen them{_values(index, filters)}"
-        )
-    return np.flatnonzero(passed)
+    return Candidates(index, filters).of(target)
+
+
+class Candidates:
+    """The filters of one job: what they say of the library is worked out once, whatever the number of targets."""
+
+    def __init__(self, index: Index, filters: Filters) -> None:
+        self._index, self._filters = index, filters
+        self._passed = _passed_columns(index, filters)
+
+    def of(self, target: Target | None) -> Ints:
+        """As `candidates`."""
+        index, filters, passed = self._index, self._filters, self._passed
+        if target is not None:
+            passed = passed & _not_the_target(index, filters, target)
+        if not passed.any():
+            whose = f" for {target.id}" if target is not None and target.id != ONLY else ""
+            raise InvalidInput(
+                f"filters leave no task of {index.name}{whose}: {_said(filters)}; loosen them{_values(index, filters)}"
+            )
+        return np.flatnonzero(passed)
 
 
 def _passed_columns(index: Index, filters: Filters) -> Bools:

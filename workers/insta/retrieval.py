@@ -25,6 +25,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ranker = Literal["insta", "insta_unaligned", "bm25", "random", "all", "data_sample", "rrf"]
 RRF_CONSTANT = 60
+ONLY = "target"
+"""The id of a target that a query writes out."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Vectors:
 
     instructions: NDArray[np.float32]
     example: NDArray[np.float32] | None = None
+    similarities: Floats | None = None  # (m, N), where many targets were compared in one product
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,27 @@ class Retriever:
                 scores = np.stack([self.bm25.scores(text) for text in target.instructions])
                 return self._aggregated(scores, rules, candidates)
         queries = self.queries(vectors, rules)
-        if self.index.is_one_to_one and len(queries) == 1 and rules.aggregate != "vote" and depth is not None:
+        if self._is_plain_cosine(vectors, rules) and depth is not None:
             return self._nearest(queries[0], rules, candidates, depth)
-        return self._aggregated(self.searcher(rules).similarities(queries), rules, candidates)
+        similarities = vectors.similarities
+        if similarities is None:
+            similarities = self.searcher(rules).similarities(queries)
+        return self._aggregated(similarities, rules, candidates)
+
+    def compared(self, many: Sequence[Vectors], rules: Rules) -> list[Vectors]:
+        """The same vectors with the similarities of one product over all of them, where ranking reads these."""
+        if rules.method not in ("insta", "insta_unaligned", "rrf"):
+            return list(many)
+        if rules.method != "rrf" and all(self._is_plain_cosine(vectors, rules) for vectors in many):
+            return list(many)
+        product = self.searcher(rules).similarities(np.concatenate([self.queries(each, rules) for each in many]))
+        ends = np.cumsum([len(each.instructions) for each in many])
+        parts = np.split(product, ends[:-1])
+        return [replace(each, similarities=part) for each, part in zip(many, parts, strict=True)]
+
+    def _is_plain_cosine(self, vectors: Vectors, rules: Rules) -> bool:
+        """One instruction on both sides: every aggregate but vote is the cosine itself, which a scan finds."""
+        return self.index.is_one_to_one and len(vectors.instructions) == 1 and rules.aggregate != "vote"
 
     def queries(self, vectors: Vectors, rules: Rules) -> NDArray[np.float32]:
         """(m, d) as they are searched: through the head, if there is one and it is wanted."""
@@ -171,9 +192,7 @@ class Retriever:
     def _by_sample(self, target: Target, vectors: Vectors, candidates: Ints) -> Scored:
         has_sample = self.has_sample
         if vectors.example is None:
-            raise InvalidInput(
-                f"{target.where}: {target.id} has no example, which method data_sample compares; give one"
-            )
+            raise no_example(target)
         scores = self.sampled.similarities(vectors.example[None])[0]
         spread = Spread(float(scores[has_sample].mean()), float(scores[has_sample].std()))
         return Scored(scoring.by_score(scores, self.index.id_rank, candidates[has_sample[candidates]]), spread)
@@ -188,6 +207,10 @@ class Retriever:
         chosen = scores[candidates]
         spread = Spread(float(chosen.mean()), float(chosen.std())) if len(chosen) else None
         return Scored(scoring.by_score(scores, self.index.id_rank, candidates), spread)
+
+
+def no_example(target: Target) -> InvalidInput:
+    return InvalidInput(f"{target.where}: {target.id} has no example, which method data_sample compares; give one")
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.jobs.catalog.insta import Background, CategoryShare, QueryParams, Selected
+from shared.jobs.catalog.insta import Background, CategoryShare, Filters, QueryParams, Selected
 from shared.jobs.errors import InvalidInput
 from shared.models.sentence_encoder import SentenceEncoder
 from workers.insta.bm25 import STOP_WORDS, WORD
@@ -69,7 +69,8 @@ def select(retriever: Retriever, target: Target, vectors: Vectors, params: Query
     searcher, queries = retriever.searcher(rules), retriever.queries(vectors, rules)
     explainer = Explainer(index, target, scored)
     selected = [explainer.explained(place, searcher, queries) for place in range(shown)]
-    return Selection(selected, scored, k, len(allowed), queries, [*warnings, *identical_hits(selected)])
+    said = [*filter_warnings(params.filters, target), *warnings, *identical_hits(selected)]
+    return Selection(selected, scored, k, len(allowed), queries, said)
 
 
 def tasks_to_select(params: QueryParams, allowed: Ints, size: int) -> int:
@@ -93,6 +94,13 @@ def above_minimum(scored: Scored, least: float | None) -> tuple[Scored, list[str
 
 def _best(ranking: Ranking) -> str:
     return "no score" if ranking.scores is None or not len(ranking.scores) else f"{ranking.scores[0]:.4f}"
+
+
+def filter_warnings(filters: Filters, target: Target) -> list[str]:
+    """Whether a filter could not do what it is for."""
+    if filters.exclude_same_dataset and target.dataset is None:
+        return ["filters.exclude_same_dataset changed nothing: the target's data set is not known; give dataset"]
+    return []
 
 
 def identical_hits(selected: list[Selected]) -> list[str]:

@@ -1,6 +1,5 @@
 """Targets of a job: inline, a task of the library, or a file of many."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.data.instruction_tasks import Instance, InstructionTask, read_tasks
@@ -8,7 +7,7 @@ from shared.jobs.catalog.insta import QueryParams
 from shared.jobs.errors import InvalidInput
 from workers.insta.index import Index
 from workers.insta.refinement import refined
-from workers.insta.retrieval import Target, target_of_task
+from workers.insta.retrieval import ONLY, Target, target_of_task
 
 
 def inline_target(params: QueryParams, index: Index) -> Target:
@@ -17,7 +16,7 @@ def inline_target(params: QueryParams, index: Index) -> Target:
     if params.task_id is not None:
         return target_of_task(index, index.number_of(params.task_id, "task_id"))
     instructions = tuple(dict.fromkeys(text.strip() for text in params.instructions or ()))
-    return Target("target", instructions, params.dataset, None, example)
+    return Target(ONLY, instructions, params.dataset, None, example)
 
 
 def read_targets(path: Path, name: str, index: Index) -> list[Target]:
@@ -34,15 +33,3 @@ def _target(task: InstructionTask, index: Index) -> Target:
     return Target(
         task.id, tuple(instructions), task.dataset, task.category, task.example, index.find(task.id), task.where
     )
-
-
-def in_batches(targets: Sequence[Target], most_rows: int) -> Iterator[list[Target]]:
-    """Consecutive targets with at most so many instructions together, one target at least."""
-    batch: list[Target] = []
-    for target in targets:
-        if batch and sum(len(each.instructions) for each in (*batch, target)) > most_rows:
-            yield batch
-            batch = []
-        batch.append(target)
-    if batch:
-        yield batch

@@ -11,9 +11,17 @@ from shared.jobs.catalog.insta import IndexParams
 from shared.jobs.local import LocalContext
 from shared.models.sentence_encoder import SentenceEncoder
 from workers.insta.jobs import index
+from workers.runtime.threads import fix_threads
 
 REPOSITORY = Path(__file__).parents[4]
 LIBRARY, INDEX, QUERIES, OTHER = (f"file:{letter * 64}" for letter in "abcd")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """As a worker computes: two threads on two busy cores wait for each other."""
+    with fix_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from shared.jobs.catalog.insta import MAX_RESULTS, QueryParams
 from shared.jobs.errors import Cancelled, InvalidInput
 from workers.insta import many
 from workers.insta.jobs import query
+from workers.insta.search import Searcher
 from workers.insta.selection import looks_english
 
 INDEX, QUERIES = "file:" + "b" * 64, "file:" + "c" * 64
@@ -177,6 +178,8 @@ def test_doubles_and_the_targets_own_data_set_are_marked(ask, small_index):
         pytest.param({"filters": {"min_score": 0.999}, "instructions": ["Bake a cake."]}, "nothing above min_score",
                      id="minimum"),
         pytest.param({"aggregate": "vote", "vote_depth": 2, "k": 9}, "tasks are ranked by vote", id="few-votes"),
+        pytest.param({"filters": {"exclude_same_dataset": True}}, "data set is not known; give dataset",
+                     id="unknown-dataset"),
     ],
 )  # fmt: skip
 def test_warnings(ask, params, said):
@@ -267,6 +270,46 @@ def test_many_queries_resume_to_the_same_bytes(context, our_index, write_lines, 
     assert query(params, again) == expected
     again.close()
     assert (tmp_path / "cut" / "results.jsonl").read_bytes() == (tmp_path / "whole" / "results.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["insta", "rrf"])
+def test_many_queries_are_compared_in_one_product(ask, write_lines, tmp_path, monkeypatch, method):
+    path = write_lines(tmp_path / "q.jsonl", TARGETS)
+    asked, similarities = [], Searcher.similarities
+    monkeypatch.setattr(
+        Searcher, "similarities", lambda self, queries: asked.append(len(queries)) or similarities(self, queries)
+    )
+    _, together = ask(queries=path, k=4, method=method)
+    assert asked == [4]  # three targets, one of them with two instructions
+    monkeypatch.setattr(many, "CELLS", 1)  # no room for two
+    _, alone = ask(queries=path, k=4, method=method)
+    assert asked == [4, 1, 2, 1]
+    assert (together / "results.jsonl").read_bytes() == (alone / "results.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("last", "params", "said"),
+    [
+        pytest.param({"dataset": "x"}, {"exclude_same_dataset": True, "datasets": ["x"]}, "leave no task .* for last",
+                     id="none-left"),
+        pytest.param({"id": "a/one"}, {"allow": ["a/one", "a/two"]}, "k 2 is above the 1 tasks left", id="k"),
+    ],
+)  # fmt: skip
+def test_what_only_the_last_query_lacks_is_refused_before_the_first_is_answered(
+    ask, small_index, write_lines, tmp_path, last, params, said
+):
+    first = {"id": "first", "instructions": ["Sort the numbers."]}
+    path = write_lines(tmp_path / "q.jsonl", [first, {**first, "id": "last", **last}])
+    with pytest.raises(InvalidInput, match=said):
+        ask(small_index, queries=path, k=2, filters=params)
+    assert not list(tmp_path.glob("*/results.jsonl"))
+
+
+def test_every_query_needs_an_example_where_examples_are_compared(ask, write_lines, tmp_path):
+    example = {"input": "river stone", "output": "enots revir"}
+    path = write_lines(tmp_path / "q.jsonl", [{**TARGETS[0], "example": example}, TARGETS[1]])
+    with pytest.raises(InvalidInput, match="line 2: q2 has no example"):
+        ask(queries=path, method="data_sample")
 
 
 def test_a_bad_query_file_leaves_nothing(ask, write_lines, tmp_path):
