@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from shared.models.pooled import load_pooled
 from shared.models.sentence_encoder import SentenceEncoder
+from workers.insta.devices import training_device
 from workers.insta.losses import distance_to_identity
 
 BATCH = 16
@@ -67,7 +68,8 @@ class Full:
     def __init__(self, encoder: SentenceEncoder, texts: Sequence[str]) -> None:
         self._encoder = encoder
         self._tokens = encoder.tokenise(texts)
-        self.module = load_pooled(encoder.folder)
+        self._device = training_device()
+        self.module = load_pooled(encoder.folder).to(self._device)
 
     def embed(self, rows: NDArray[np.int64]) -> Tensor:
         self.module.train()
@@ -84,7 +86,7 @@ class Full:
         with torch.no_grad():
             for start in range(0, len(order), BATCH):
                 rows = order[start : start + BATCH]
-                found[rows] = self.module(*self._tensors(rows)).numpy()
+                found[rows] = self.module(*self._tensors(rows)).cpu().numpy()
         return found
 
     def packed(self) -> bytes:
@@ -111,11 +113,11 @@ class Full:
 
     def _tensors(self, rows: list[int]) -> tuple[Tensor, Tensor]:
         ids, mask = self._encoder.pad([self._tokens[row].ids for row in rows])
-        return torch.from_numpy(ids), torch.from_numpy(mask)
+        return torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
 
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: weight.detach().contiguous() for name, weight in state.items()}
+    return {name: weight.detach().cpu().contiguous() for name, weight in state.items()}
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -144,7 +144,7 @@ class Alignment:
         optimiser = self._optimiser(model)
         if "model" in blobs and self.progress.step:
             _load(model.module, blobs["model"])
-            optimiser.load_state_dict(torch.load(blobs["optimiser"], weights_only=True))
+            optimiser.load_state_dict(torch.load(blobs["optimiser"], "cpu", weights_only=True))
         self._best = {"best": blobs["best"].read_bytes()} if "best" in blobs else {}
         for step in range(self.progress.step, recipe.steps):
             loss = self._step(model, recipe, optimiser, step)
@@ -163,7 +163,8 @@ class Alignment:
         for group in optimiser.param_groups:
             group["lr"] = self._rate * recipe.scale(step)
         batch = recipe.batch(step)
-        loss = recipe.loss(model.embed(batch.u), model.embed(batch.v), labels_of(batch)) + model.penalty()
+        u, v = model.embed(batch.u), model.embed(batch.v)
+        loss = recipe.loss(u, v, labels_of(batch).to(u.device)) + model.penalty()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -198,7 +199,7 @@ class Alignment:
     def _keep_best(self, model: Aligned, blobs: Mapping[str, Path]) -> None:
         """The pairs recipe delivers the epoch with the best retrieval, not the last one."""
         if self._best:
-            model.module.load_state_dict(torch.load(io.BytesIO(self._best["best"]), weights_only=True))
+            model.module.load_state_dict(torch.load(io.BytesIO(self._best["best"]), "cpu", weights_only=True))
 
     def _save(self, blobs: dict[str, bytes]) -> dict[str, Path]:
         self.ctx.checkpoint(vars(self.progress), blobs)
@@ -232,4 +233,4 @@ def _bytes(state: Any) -> bytes:
 
 
 def _load(module: torch.nn.Module, path: Path) -> None:
-    module.load_state_dict(torch.load(path, weights_only=True))
+    module.load_state_dict(torch.load(path, "cpu", weights_only=True))

@@ -6,6 +6,7 @@ per seed.
 """
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,11 @@ import torch
 from scipy import stats
 from torch import nn
 
-from shared.data.instruction_tasks import InstructionTask, read_tasks
+from shared.data.instruction_tasks import Instance, InstructionTask, read_tasks
 from shared.jobs.catalog.insta import ArmScore, Contrast, DownstreamParams, DownstreamResult
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
+from workers.insta.devices import training_device
 from workers.insta.index import Index
 from workers.insta.retrieval import Ranker, Retriever, Rules, retriever_of, stored_vectors, target_of_task
 from workers.insta.seq2seq import Examples, Score, Size, Vocabulary, collate, draw, loss_of, score, small_t5
@@ -110,15 +112,15 @@ class Downstream:
 
     def _train(self, number: int, first: int, blobs: Mapping[str, Path]) -> nn.Module:
         run, params = self.runs[number], self.params
-        model = small_t5(len(self.vocabulary), Size(params.width, params.layers), run.seed)
+        model = self._model(run.seed)
         optimiser = torch.optim.AdamW(model.parameters(), lr=params.learning_rate)
         if blobs:
-            model.load_state_dict(torch.load(blobs["model"], weights_only=True))
-            optimiser.load_state_dict(torch.load(blobs["optimiser"], weights_only=True))
+            model.load_state_dict(torch.load(blobs["model"], "cpu", weights_only=True))
+            optimiser.load_state_dict(torch.load(blobs["optimiser"], "cpu", weights_only=True))
         tasks = [self.tasks[task_id] for task_id in run.tasks]
         for step in range(first, params.steps):
-            batch = collate(self.vocabulary, draw(tasks, params.batch, np.random.default_rng([run.seed, number, step])))
-            _step(model, optimiser, batch)
+            drawn = draw(tasks, params.batch, np.random.default_rng([run.seed, number, step]))
+            _step(model, optimiser, self._batch(drawn))
             self.ctx.progress(number * params.steps + step + 1, len(self.runs) * params.steps, "runs × steps")
             if (step + 1) % CHECKPOINT_STEPS == 0 and step + 1 < params.steps:
                 states = {"model": _bytes(model.state_dict()), "optimiser": _bytes(optimiser.state_dict())}
@@ -128,16 +130,23 @@ class Downstream:
     def _adapted(self, trained: nn.Module, run: Run, target: str) -> Score:
         """The score on other examples after a few steps on the target's own."""
         params, task = self.params, self.tasks[target]
-        model = small_t5(len(self.vocabulary), Size(params.width, params.layers), run.seed)
+        model = self._model(run.seed)
         model.load_state_dict(trained.state_dict())
         optimiser = torch.optim.AdamW(model.parameters(), lr=params.learning_rate)
         few = InstructionTask(task.id, task.templates, task.where, instances=task.instances[: params.adapt_examples])
         for step in range(params.adapt_steps):
             drawn = draw([few], params.batch, np.random.default_rng([run.seed, self.targets.index(target), step, 6]))
-            _step(model, optimiser, collate(self.vocabulary, drawn))
+            _step(model, optimiser, self._batch(drawn))
             self.ctx.check()
         others = task.instances[params.adapt_examples :][: params.eval_examples]
-        return score(model, collate(self.vocabulary, [(task.templates[0].text, each) for each in others]))
+        return score(model, self._batch([(task.templates[0].text, each) for each in others]))
+
+    def _model(self, seed: int) -> nn.Module:
+        size = Size(self.params.width, self.params.layers)
+        return small_t5(len(self.vocabulary), size, seed).to(training_device())
+
+    def _batch(self, examples: Sequence[tuple[str, Instance]]) -> Examples:
+        return Examples(*(tensor.to(training_device()) for tensor in collate(self.vocabulary, examples)))
 
     def _record(self, run: Run, target: str, measured: Score) -> None:
         category = self.tasks[target].category
@@ -151,8 +160,6 @@ class Downstream:
 
     def scores(self) -> list[dict[str, Any]]:
         """The journal's lines."""
-        import json
-
         journal = self.ctx.journal(SCORES)
         journal.handle.flush()
         return [json.loads(line) for line in journal.path.read_text(encoding="utf-8").splitlines()]

@@ -14,7 +14,7 @@
     map.npy         (T, 2) float32, tasks on the first two principal axes; axes.npy (2, d)
     head.npy        (d, d) float32, an alignment; with it the index answers by x W / ‖x W‖
     samples.npy     (T, d) float16, examples; zeros where a task has none
-    encoder.tar     the encoder itself, where it was trained for this index
+    encoder.tar     the encoder itself, where it was trained for this index or came as a file
 
 A tar is unpacked once per digest into the worker's cache; opening it again costs nothing that grows with the library.
 """

@@ -98,6 +98,18 @@ class Indexing:
             return {}
         return {number: task.example.text for number, task in enumerate(self.library.tasks) if task.example}
 
+    @property
+    def alignment(self) -> dict[str, Any]:
+        """What the manifest says of a head that stays: one that base_index has, for what is merged into it."""
+        keeps = self.params.update == "merge" and self.base is not None and self.base.is_aligned
+        return {"alignment": self.base.manifest["alignment"]} if keeps and self.base else {}
+
+    @property
+    def head(self) -> NDArray[np.float32]:
+        """(d, d) of base_index."""
+        assert self.base is not None
+        return self.base.head
+
     # Encoder and base -----------------------------------------------------------------------------------------------
 
     def _open_encoder(self) -> SentenceEncoder:

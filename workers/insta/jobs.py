@@ -39,7 +39,11 @@ def index(params: IndexParams, ctx: JobContext) -> IndexResult:
         "refine": params.refine, "original_task_only": params.original_task_only,
     }  # fmt: skip
     with ctx.timed("write"):
-        members = members_of(library, embedded.vectors, about)
+        members = members_of(library, embedded.vectors, {**about, **indexing.alignment})
+        if indexing.alignment:
+            members["head.npy"] = indexing.head
+        if params.encoder.scheme in ("file", "job"):
+            members["encoder.tar"] = ctx.input(params.encoder)  # an upload may go, the index stays
         if embedded.samples is not None:
             members["samples.npy"] = embedded.samples
         with ctx.artifact("index.tar") as out:

@@ -20,8 +20,8 @@ def unpack_folder(path: Path, digest: str, cache: Path, name: str) -> Path:
             with tarfile.open(path) as tar:
                 tar.extractall(fresh, filter="data")
             os.rename(fresh, folder)
-        except (tarfile.TarError, EOFError) as error:
-            raise InvalidInput(f"{name} is no packed folder: {error}; pack the encoder's folder as .tar") from None
+        except (tarfile.TarError, EOFError):
+            raise InvalidInput(f"{name} is no packed folder; pack the encoder's folder as .tar") from None
         except OSError:
             if not folder.exists():
                 raise

@@ -53,7 +53,8 @@ class IndexParams(Params):
     samples: bool = Field(False, description="Embed each task's example too, for the method data_sample.")
     base_index: IndexRef | None = Field(None, description="An index whose vectors are reused where nothing changed.")
     update: Literal["replace", "merge"] = Field(
-        "replace", description="replace: the library is the whole; merge: its tasks are added to base_index or replace."
+        "replace",
+        description="replace: the library is the whole; merge: it adds to base_index or replaces; a head stays",
     )
     remove: list[Name] = Field([], max_length=100_000, description="Task ids that leave base_index; merge only.")
     seed: Seed = 42

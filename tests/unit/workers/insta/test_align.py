@@ -154,3 +154,17 @@ def test_libraries_that_teach_nothing_are_refused(make_index, task, aligned, tmp
     path = make_index(tmp_path / "i", about)[1]
     with pytest.raises(InvalidInput, match=said):
         aligned(path, **params)
+
+
+def test_tasks_merged_into_an_aligned_index_go_through_its_head(aligned, make_index, task, tmp_path):
+    _, folder, _ = aligned(steps=20)
+    path = folder / "index.tar"
+    result, merged = make_index(tmp_path / "m", [task("new", "Sort the towns.")], {INDEX: path}, base_index=INDEX,
+                                update="merge")  # fmt: skip
+    before, after = opened(path, tmp_path / "u1"), opened(merged, tmp_path / "u2")
+    assert (result.encoded, after.size) == (1, before.size + 1)
+    assert np.array_equal(after.head, before.head)
+    assert np.array_equal(after.aligned[:-1], before.aligned)
+    assert after.manifest["alignment"] == before.manifest["alignment"]
+    _, whole = make_index(tmp_path / "r", [task("new", "Sort the towns.")], {INDEX: path}, base_index=INDEX)
+    assert not opened(whole, tmp_path / "u3").is_aligned  # replace: another library

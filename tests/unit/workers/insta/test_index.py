@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.jobs.catalog.insta import IndexParams
+from shared.jobs.catalog.insta import IndexParams, QueryParams
 from shared.jobs.context import digest_of
 from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.local import LocalContext
@@ -22,10 +22,10 @@ from tests.synthetic_insta import synthetic_index
 from workers.insta import indexing
 from workers.insta.index import Index, open_folder
 from workers.insta.index_file import MEMBERS, unpack
-from workers.insta.jobs import index
+from workers.insta.jobs import index, query
 from workers.insta.moments import background
 
-LIBRARY, BASE = "file:" + "a" * 64, "file:" + "b" * 64
+LIBRARY, BASE, ENCODER = ("file:" + letter * 64 for letter in "abe")
 LANDSCAPE = ("river", "stone", "cloud", "forest", "meadow", "island", "glacier", "valley")
 
 
@@ -149,8 +149,8 @@ KILLED = """
 import sys
 from tests.synthetic_insta import synthetic_index
 from workers.insta import indexing
-from workers.insta.jobs import index
-from shared.jobs.catalog.insta import IndexParams
+from workers.insta.jobs import index, query
+from shared.jobs.catalog.insta import IndexParams, QueryParams
 from shared.jobs.local import LocalContext
 indexing.SHARD = 24
 library, out, cache = sys.argv[1:]
@@ -263,6 +263,26 @@ def test_back_ends_can_be_chosen(make_index, landscape, tmp_path):
     other = opened(make_index(tmp_path / "best", landscape)[1], tmp_path / "u2")
     found = opened(path, tmp_path / "u1")
     assert (found.vectors.astype(np.float32) * other.vectors.astype(np.float32)).sum(axis=1).min() >= 0.999
+
+
+def test_an_encoder_that_came_as_a_file_travels_with_its_index(make_index, context, task, minilm, tmp_path):
+    packed, tasks = tmp_path / "minilm.tar", [task("a", "Sort the numbers."), task("b", "Write a poem.")]
+    with tarfile.open(packed, "w") as tar:
+        tar.add(minilm, "minilm")
+    result, path = make_index(tmp_path / "own", tasks, {ENCODER: packed}, encoder=ENCODER)
+    _, usual = make_index(tmp_path / "usual", tasks)
+    found, other = opened(path, tmp_path / "u1"), opened(usual, tmp_path / "u2")
+    assert result.encoder == other.manifest["encoder"]["digest"]
+    assert np.array_equal(found.vectors, other.vectors)
+    ctx = context(tmp_path / "q", {BASE: path})  # the upload is gone
+    assert query(QueryParams(index=BASE, instructions=["Order numbers."], k=1), ctx).results[0].task_id == "a"
+    ctx.close()
+
+
+def test_what_is_no_encoder_is_refused(make_index, landscape, tmp_path):
+    (tmp_path / "no.tar").write_bytes(b"no tar at all")
+    with pytest.raises(InvalidInput, match=r"is no packed folder; pack the encoder's folder as \.tar"):
+        make_index(tmp_path / "i", landscape, {ENCODER: tmp_path / "no.tar"}, encoder=ENCODER)
 
 
 def test_an_index_stays_open_in_the_process(make_index, landscape, tmp_path):
