@@ -284,7 +284,7 @@ LANGUAGE_REFUSALS = [
     ),
     pytest.param(
         {"policies": LLM | {"parser": "loose"}}, ("policies", "one", "llm", "parser"), "official", id="parser"
-    ),  # fmt: skip
+    ),
     pytest.param({"policies": LLM, "runs": 10_001}, (), "give at most 10000 a job", id="too-many-talking-runs"),
     pytest.param({"policies": LLM, "top_p": 0}, ("top_p",), "greater than 0", id="empty-nucleus"),
     pytest.param({"policies": LLM, "recency_decay": 1.5}, ("recency_decay",), "less than or equal to 1", id="growth"),
