@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from services.gateway.auth import REDTEAM, caller, require, trusts_loopback
 from services.gateway.bodies import read_model, validate_query
 from services.gateway.jobs import QueryModel
-from services.gateway.operations import OWNER, Answer, Operation, Routes, answer_json
+from services.gateway.operations import OWNER, Answer, Operation, Routes, answer_json, answer_nothing
 from services.gateway.state import gateway
 from services.gateway.views import (
     AllowedList,
@@ -99,7 +99,7 @@ def list_tokens() -> Response:
 )
 def revoke_token(token_id: str) -> Response:
     Tokens(gateway().store).revoke(token_id)
-    return Response(status=204)
+    return answer_nothing()
 
 
 @routes.add(
@@ -140,7 +140,7 @@ def allow_model(name: str) -> Response:
 )
 def disallow_model(name: str) -> Response:
     Redteam(gateway().store).remove(name, caller().owner)
-    return Response(status=204)
+    return answer_nothing()
 
 
 @routes.add(

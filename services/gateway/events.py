@@ -8,6 +8,7 @@ them.
 import secrets
 import time
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import Annotated, NamedTuple
 
 from flask import Response, request
@@ -23,7 +24,7 @@ from services.gateway.tail import Heard, Subscription
 from services.gateway.views import EventList
 from shared.jobs.errors import BadRequest, FieldError
 from shared.jobs.events import BEGINNING, EVENT_ID, EventLog, precedes
-from shared.jobs.layout import LOG, job_file
+from shared.jobs.layout import LOG, job_file, log_key
 from shared.jobs.record import JobRecord
 from shared.jobs.store import PREFIX, JobStore
 
@@ -96,13 +97,12 @@ def job_log(job_id: str) -> Response:
 
 
 def _finished_log(record: JobRecord) -> bytes | None:
-    """The whole log of the last attempt; None when that left none."""
-    if record.prefix is None:
-        return None
-    try:
-        return gateway().artifacts.get_bytes(job_file(record.id, record.prefix, LOG))
-    except FileNotFoundError:
-        return None
+    """The whole log as the last attempt left it, or the reconciler for a job without one; None when neither did."""
+    places = [job_file(record.id, record.prefix, LOG)] if record.prefix else []
+    for key in (*places, log_key(record.id)):
+        with suppress(FileNotFoundError):
+            return gateway().artifacts.get_bytes(key)
+    return None
 
 
 def _refuse_unknown(job_id: str) -> None:

@@ -99,7 +99,9 @@ def _source() -> tuple[IO[bytes], str]:
 
 
 def _media_type(given: str) -> str:
-    return given if MEDIA_TYPE.match(given) else "application/octet-stream"
+    """What the caller calls the file. A form's type is what curl sends unasked: it says nothing of the content."""
+    says_something = MEDIA_TYPE.match(given) and given != "application/x-www-form-urlencoded"
+    return given if says_something else "application/octet-stream"
 
 
 def _receive(source: IO[bytes], path: Path, media_type: str, limit: int) -> UploadedFile:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.auth import caller, require_owner
 from services.gateway.bodies import read_json, validate, validate_query
-from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_text
+from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_nothing, answer_text
 from services.gateway.state import gateway
 from services.gateway.submissions import audit, authorise, model_for, new_job, submission, submit_once
 from services.gateway.views import JobPage, JobView, as_json, item_json, job_json
@@ -183,7 +183,7 @@ def delete_job(job_id: str) -> Response:
     with suppress(NotFound):  # its record is past its days: its files remain
         gateway().store.forget(job_id, with_files=True)
     gateway().artifacts.delete(job_folder(job_id))
-    return Response(status=204)
+    return answer_nothing()
 
 
 def find_job(job_id: str) -> JobRecord:

@@ -98,6 +98,13 @@ def answer_text(text: str, status: int = 200, headers: dict[str, str] | None = N
     return JsonAnswer(text.encode(), status, headers, content_type="application/json")
 
 
+def answer_nothing() -> Response:
+    """204: done, and nothing to say; no Content-Type, since there is no content."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
 def _guarded(operation: Operation, view: Callable[..., Response]) -> Callable[..., Response]:
     """Check scopes, path variables and stray query parameters before the view runs."""
     shapes = {name: re.compile(schema["pattern"].replace("$", r"\Z")) for name, schema in PATH_PARAMETERS.items()}

@@ -16,6 +16,7 @@ from shared.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console()
+COLOURS = {"healthy": "green", "starting": "yellow", "unhealthy": "red"}
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -60,10 +61,9 @@ def demo(
 def _table(lines: list[Health]) -> Table:
     table = Table("process", "pid", "port", "health", "", box=None)
     for line in lines:
-        colour = "green" if line.is_healthy else "red"
+        colour = COLOURS[line.word]
         port = str(next(iter(line.ports.values()), ""))
-        word = "healthy" if line.is_healthy else "unhealthy"
-        table.add_row(line.name, str(line.pid or ""), port, f"[{colour}]{word}[/]", line.says)
+        table.add_row(line.name, str(line.pid or ""), port, f"[{colour}]{line.word}[/]", line.says)
     return table
 
 

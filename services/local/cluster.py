@@ -157,15 +157,23 @@ class Cluster:
 
     def status(self) -> list[health.Health]:
         """One line per process, supervisord first."""
-        pid = self.supervisor.pid()
-        states = {state.name: state for state in self.supervisor.processes()} if pid else {}
-        says = "up" if pid else "not running" + self._remains()
-        head = health.Health("supervisord", pid, {}, pid is not None, says)
-        return [head, *(health.check(program, states.get(program.name), self.settings) for program in self.programs)]
+        if (pid := self.supervisor.pid()) is None:
+            return self._status_of_remains()
+        states = {state.name: state for state in self.supervisor.processes()}
+        lines = [health.check(program, states.get(program.name), self.settings) for program in self.programs]
+        return [health.Health("supervisord", pid, {}, True, "up"), *lines]
 
-    def _remains(self) -> str:
-        left = len(processes.own_processes(self.layout))
-        return f", but {left} of its processes: `./tenfold up` mends that, `./tenfold down` ends them" if left else ""
+    def _status_of_remains(self) -> list[health.Health]:
+        """What still runs after supervisord was killed, or nothing."""
+        left = processes.main_processes(self.layout)
+        mend = ", but its processes are: `./tenfold up` mends that, `./tenfold down` ends them" if left else ""
+        lines = [
+            health.check_orphan(program, left[program.name], self.settings)
+            if program.name in left
+            else health.check(program, None, self.settings)
+            for program in self.programs
+        ]
+        return [health.Health("supervisord", None, {}, False, "not running" + mend), *lines]
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

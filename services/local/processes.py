@@ -31,6 +31,12 @@ def own_processes(layout: Layout) -> list[psutil.Process]:
     return [process for process in found.values() if _is_alive(process)]
 
 
+def main_processes(layout: Layout) -> dict[str, int]:
+    """Process id by program, of the programs that live."""
+    mains = [process for process in own_processes(layout) if _is_main(process)]
+    return {role: process.pid for process in mains if (role := role_of(process))}
+
+
 def role_of(process: psutil.Process) -> str:
     """What the process is in the cluster: the name of its program."""
     with suppress(psutil.Error):

@@ -31,6 +31,8 @@ class ProcessState(NamedTuple):
     state: str  # RUNNING, STARTING, BACKOFF, FATAL, EXITED, STOPPED, STOPPING
     pid: int
     says: str
+    started: float = 0.0
+    """Seconds since the epoch."""
 
 
 def render(layout: Layout, programs: Iterable[Program]) -> str:
@@ -169,7 +171,9 @@ class Supervisor:
 
     def processes(self) -> list[ProcessState]:
         return [
-            ProcessState(info["name"], info["group"], info["statename"], info["pid"], info["description"])
+            ProcessState(
+                info["name"], info["group"], info["statename"], info["pid"], info["description"], info["start"]
+            )
             for info in self._rpc.getAllProcessInfo()
         ]
 

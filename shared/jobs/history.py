@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.artifacts import ArtifactStore
 from shared.jobs.errors import NotFound
-from shared.jobs.layout import committed_key, job_folder, sweep_key
+from shared.jobs.layout import LOG, committed_key, job_folder, log_key, sweep_key
 from shared.jobs.record import JobRecord
 from shared.jobs.store import PREFIX, JobStore
 
@@ -27,6 +27,7 @@ def write_committed(job_id: str, store: JobStore, artifacts: ArtifactStore) -> b
     if not fields or not JobRecord.from_hash(fields).state.is_final:
         store.redis.srem(f"{PREFIX}uncommitted", job_id)
         return False
+    _keep_log(job_id, fields, store, artifacts)
     kept = {name: fields[name] for name in sorted(fields.keys() - _LEFT_OUT)}
     artifacts.put_bytes(committed_key(job_id), json.dumps(kept, ensure_ascii=False, indent=1).encode())
     if sweep := fields.get("sweep"):
@@ -71,6 +72,14 @@ def _restore(job_id: str, oldest_ms: int, store: JobStore, artifacts: ArtifactSt
     if record.checkpoint and not artifacts.exists(f"{job_folder(job_id)}/{json.loads(record.checkpoint)['folder']}"):
         del fields["checkpoint"]  # a retry starts from zero
     return store.restore(fields, _sweep_of(record, artifacts) if record.sweep else {})
+
+
+def _keep_log(job_id: str, fields: dict[str, str], store: JobStore, artifacts: ArtifactStore) -> None:
+    """The log so far, where no worker was left to put it among the artifacts."""
+    if any(artifact["name"] == LOG for artifact in json.loads(fields.get("artifacts") or "[]")):
+        return
+    if text := store.redis.get(f"{PREFIX}log:{job_id}"):
+        artifacts.put_bytes(log_key(job_id), text.encode())
 
 
 def _write_sweep(sweep_id: str, store: JobStore, artifacts: ArtifactStore) -> None:

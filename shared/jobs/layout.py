@@ -20,6 +20,11 @@ def committed_key(job_id: str) -> str:
     return f"jobs/{job_id}/{COMMITTED}"
 
 
+def log_key(job_id: str) -> str:
+    """The log of a job that ended without a worker: lost, or cancelled while it waited."""
+    return f"jobs/{job_id}/{LOG}"
+
+
 def upload_key(sha256: str) -> str:
     return f"files/{sha256}"
 

@@ -65,11 +65,15 @@ def test_a_killed_process_comes_back_by_itself(cluster, name):
 
 
 def test_when_the_supervisor_is_killed_status_says_so_and_up_mends_it(cluster):
+    eventually(lambda: cluster.is_healthy("redis", "gateway"))
+    redis = cluster.pid("redis")
     kill(cluster.pid("supervisord"))
     eventually(lambda: not cluster.is_healthy("supervisord"))
     said = cluster.run("status")
     assert said.returncode == 1
     assert "./tenfold up" in " ".join(said.stdout.split())
+    assert (cluster.pid("redis"), cluster.is_healthy("redis", "gateway")) == (redis, True)
+    assert "without supervisord" in cluster.status()["gateway"]["says"]
     remains = [process.pid for process in cluster.processes()]
     cluster.up()
     assert not any(psutil.pid_exists(pid) for pid in remains)

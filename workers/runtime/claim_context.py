@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.artifacts import ArtifactStore
+from shared.jobs.catalog import find
 from shared.jobs.context import Artifact, JobContext, Restored, digest_of_input
 from shared.jobs.journal import Journal
 from shared.jobs.layout import REPLIES, job_file, job_folder
@@ -119,12 +120,13 @@ class ClaimContext(JobContext):
         return {"parts": list(journal.parts), "bytes": size}
 
     def _usable_checkpoint(self, record: JobRecord) -> dict[str, Any] | None:
-        self._kind_version = record.kind_version
+        """The record's checkpoint if this worker's code wrote its form, whatever the job was submitted under."""
+        self._kind_version = find(record.kind).version
         pointer: dict[str, Any] | None = json.loads(record.checkpoint) if record.checkpoint else None
-        if pointer and pointer["kind_version"] != record.kind_version:
+        if pointer and pointer["kind_version"] != self._kind_version:
             self.log(
                 f"the checkpoint is of version {pointer['kind_version']} of {record.kind}, this worker runs "
-                f"{record.kind_version}: starting from zero"
+                f"{self._kind_version}: starting from zero"
             )
             self._restore_replies(pointer)
             return None

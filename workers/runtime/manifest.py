@@ -26,7 +26,7 @@ def manifest_of(
     measured = spec.measured if spec else ()
     return {
         "kind": record.kind,
-        "kind_version": record.kind_version,
+        "kind_version": spec.version if spec else record.kind_version,
         "params": params,
         "seed": params.get("seed"),
         "threads": record.threads,

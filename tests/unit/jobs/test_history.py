@@ -6,9 +6,9 @@ import pytest
 
 from shared.jobs.errors import NotFound
 from shared.jobs.history import read_committed, reindex, write_committed
-from shared.jobs.layout import committed_key, job_folder
+from shared.jobs.layout import committed_key, job_folder, log_key
 from shared.jobs.states import JobState
-from shared.jobs.store import Query, Report
+from shared.jobs.store import Outcome, Query, Report
 from shared.jobs.sweeps import Sweeps
 from tests.unit.jobs.lives import BY, new_job
 
@@ -35,6 +35,24 @@ def test_a_finished_record_is_written_and_struck_off_the_list(lives, artifacts):
     kept = json.loads(artifacts.get_bytes(committed_key(id)))
     assert (kept["state"], kept["result"], kept["prefix"]) == ("succeeded", '{"a":[]}', lives.record(id).prefix)
     assert not {"claim", "pid", "template", "idem"} & set(kept)
+
+
+def test_the_log_of_a_job_that_ended_without_a_worker_is_kept(lives, artifacts):
+    id = lives.submit(max_attempts=1)
+    claim = lives.claim(id)
+    lives.store.report(claim, Report(log="half-way\n"))
+    lives.store.lose(id, 1)
+    assert write_committed(id, lives.store, artifacts)
+    assert artifacts.get_bytes(log_key(id)) == b"half-way\n"
+
+
+def test_the_log_that_a_worker_put_among_the_artifacts_is_not_kept_twice(lives, artifacts):
+    id = lives.submit()
+    claim = lives.claim(id)
+    lives.store.report(claim, Report(log="all of it\n"))
+    lives.store.commit(claim, Outcome(JobState.SUCCEEDED, {"artifacts": '[{"name":"log.txt"}]', "result": "{}"}))
+    assert write_committed(id, lives.store, artifacts)
+    assert not artifacts.exists(log_key(id))
 
 
 def test_an_unfinished_record_is_not_written(lives, artifacts):

@@ -181,3 +181,8 @@ def test_what_an_upload_calls_itself_does_not_reach_a_header_unless_it_is_a_medi
     assert answer.json["media_type"] == "text/html"
     odd = api.post("/v1/files", data=b"y", content_type="so/und/so")
     assert odd.json["media_type"] == "application/octet-stream"
+
+
+def test_a_forms_type_that_a_client_sends_unasked_says_nothing_of_a_file(api):
+    answer = api.post("/v1/files", data=b"a,b\n", content_type="application/x-www-form-urlencoded")
+    assert answer.json["media_type"] == "application/octet-stream"

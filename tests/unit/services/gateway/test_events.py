@@ -7,6 +7,7 @@ import time
 import pytest
 
 from services.gateway.events import SLOT_S
+from shared.jobs.history import write_committed
 
 STREAM_LENGTH = 10_000  # what the contract promises
 
@@ -238,6 +239,16 @@ def test_the_log_is_served_while_the_job_runs_from_any_byte_on(api, submit, work
     assert api.get(f"/v1/jobs/{job}/log?offset=99").data == b""
     worker.succeed(claim, log_txt=b"Z\xc3\xbcrich\nend\n")
     assert api.get(f"/v1/jobs/{job}/log?offset=8").text == "end\n"
+
+
+def test_the_log_of_a_lost_job_outlives_redis(api, submit, worker, parts):
+    job = submit(max_attempts=1)
+    claim = worker.claim(job)
+    worker.say(claim, log="half-way\n")
+    parts.store.lose(job, 1)
+    write_committed(job, parts.store, parts.artifacts)
+    parts.store.redis.delete(f"tf:log:{job}", f"tf:job:{job}")
+    assert api.get(f"/v1/jobs/{job}/log").text == "half-way\n"
 
 
 @pytest.mark.parametrize("offset", ["-1", "x", str(2**53 + 1)])

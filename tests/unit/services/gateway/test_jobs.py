@@ -200,7 +200,8 @@ def test_what_the_state_does_not_allow_is_a_conflict(api, submit, worker, retire
 def test_a_deleted_job_is_gone_with_its_files(api, parts, submit, worker):
     job = submit("test.walk")
     worker.run(job, end_txt=b"1.0")
-    assert api.delete(f"/v1/jobs/{job}").status_code == 204
+    answer = api.delete(f"/v1/jobs/{job}")
+    assert (answer.status_code, answer.data, answer.headers.get("Content-Type")) == (204, b"", None)
     assert api.get(f"/v1/jobs/{job}").status_code == 404
     assert list(parts.artifacts.blobs(f"jobs/{job}")) == []
 

@@ -1,8 +1,8 @@
 """A worker's runtime over a real Redis and a folder, with the test kinds in the catalog."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from shared.artifacts import ArtifactStore
 from shared.broker import Messages, make_app, queue_key
 from shared.jobs.catalog import catalog, find
 from shared.jobs.record import JobRecord, Priority
+from shared.jobs.spec import JobSpec
 from shared.jobs.store import JobStore, NewJob, Submission, Worker
 from shared.settings import Settings
 from workers.runtime.delivery import Runtime, deliver
@@ -74,3 +75,14 @@ def bench(kinds: None, redis_url: str, tmp_path: Path) -> Iterator[Bench]:
     yield Bench(runtime, Messages(app))
     app.close()
     store.redis.close()
+
+
+@pytest.fixture
+def newer_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, this worker runs the next version of every kind."""
+
+    def find_newer(kind: str) -> JobSpec:
+        spec = find(kind)
+        return replace(spec, version=spec.version + 1)
+
+    return lambda: monkeypatch.setattr("workers.runtime.claim_context.find", find_newer)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,14 +101,29 @@ def test_the_checkpoint_before_the_last_is_removed(bench: Bench, job_id: str, tm
 
 
 def test_a_checkpoint_of_another_version_starts_from_zero_and_says_so(
-    bench: Bench, job_id: str, tmp_path: Path
+    bench: Bench, job_id: str, tmp_path: Path, newer_code: Callable[[], None]
 ) -> None:
     with attempt(bench, job_id, 1, tmp_path) as ctx:
         ctx.checkpoint({"step": 7})
-    bench.store.redis.hset(f"tf:job:{job_id}", "kind_version", 2)
+    newer_code()
     with attempt(bench, job_id, 2, tmp_path) as ctx:
         assert ctx.restored() is None
+        ctx.checkpoint({"step": 8})
     assert "starting from zero" in bench.store.redis.get(f"tf:log:{job_id}")
+    with attempt(bench, job_id, 3, tmp_path) as ctx:
+        assert (restored := ctx.restored())
+        assert restored.state == {"step": 8}
+
+
+def test_a_checkpoint_of_the_workers_version_goes_on_though_the_job_was_submitted_under_another(
+    bench: Bench, job_id: str, tmp_path: Path
+) -> None:
+    bench.store.redis.hset(f"tf:job:{job_id}", "kind_version", 99)
+    with attempt(bench, job_id, 1, tmp_path) as ctx:
+        ctx.checkpoint({"step": 7})
+    with attempt(bench, job_id, 2, tmp_path) as ctx:
+        assert (restored := ctx.restored())
+        assert restored.state == {"step": 7}
 
 
 def test_a_finished_artifact_is_listed_while_the_job_runs(bench: Bench, job_id: str, tmp_path: Path) -> None:

@@ -118,11 +118,13 @@ def test_a_late_reply_of_a_lost_attempt_changes_nothing(bench: Bench, job_id: st
         assert ctx.kept_reply("run0/a") == b"used"
 
 
-def test_replies_outlive_a_checkpoint_of_another_version(bench: Bench, job_id: str, tmp_path: Path) -> None:
+def test_replies_outlive_a_checkpoint_of_another_version(
+    bench: Bench, job_id: str, tmp_path: Path, newer_code: Callable[[], None]
+) -> None:
     with attempt(bench, job_id, 1, tmp_path) as ctx:
         phase(ctx, 0)
         ctx.keep_reply("phase1/a", b"1a")
-    bench.store.redis.hset(f"tf:job:{job_id}", "kind_version", 2)
+    newer_code()
     with attempt(bench, job_id, 2, tmp_path) as ctx:
         assert ctx.restored() is None
         assert [*found(ctx, 1), ctx.kept_reply("phase1/a")] == [*expected(1), b"1a"]
