@@ -165,6 +165,15 @@ class JobContext(ABC):
         """The file behind a reference, fetched and checked. Raises InvalidInput when it can't be had."""
 
     @abstractmethod
+    def input_digest(self, ref: Ref) -> str:
+        """The sha256 of the file behind a reference; of a folder, of its path. Raises InvalidInput."""
+
+    @property
+    @abstractmethod
+    def cache_dir(self) -> Path:
+        """A folder that jobs on this machine share, for what can be made again; name entries by content."""
+
+    @abstractmethod
     def check(self) -> None:
         """Raises Cancelled, HandBack, TimedOut or LeaseLost when the method must stop; else returns at once."""
 
@@ -227,6 +236,11 @@ class JobContext(ABC):
         artifact = Artifact(name, media_type_of(name), size, digest)
         self._store(artifact, path)
         self._finished[name] = artifact
+
+
+def digest_of_input(path: Path) -> str:
+    """The sha256 of a file; a folder's, which is not packed, is its path's."""
+    return digest_of(path)[0] if path.is_file() else hashlib.sha256(str(path.resolve()).encode()).hexdigest()
 
 
 def digest_of(path: Path) -> tuple[str, int]:

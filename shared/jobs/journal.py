@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 @dataclass
 class Journal:
-    """An artifact that only grows. A name that begins with a dot is the runtime's own and becomes no artifact."""
+    """An artifact that only grows. One whose name begins with a dot lasts between attempts and becomes none."""
 
     name: str
     path: Path

@@ -3,7 +3,8 @@
     result = simulate(SimulateParams(scenario="fishery"), LocalContext("out/"))
 
 Artifacts land in the folder; the last checkpoint under `out/.checkpoint`, model replies under `out/.replies`, so
-calling again after a kill resumes. Delete the folder to start afresh.
+calling again after a kill resumes. Delete the folder to start afresh. What several runs may share is kept under
+`cache`, by default `out/.cache`.
 """
 
 import json
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.artifacts import ArtifactStore
-from shared.jobs.context import Artifact, JobContext, Restored
+from shared.data.builtin import shipped
+from shared.jobs.context import Artifact, JobContext, Restored, digest_of_input
 from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.references import Ref
 from shared.jobs.replies import PACKED, LooseReplies, Replies
@@ -30,11 +32,13 @@ class LocalContext(JobContext):
         folder: str | Path,
         inputs: Mapping[str, str | Path] | None = None,
         say: Callable[[str, dict[str, Any]], None] = lambda event, data: None,
+        cache: str | Path | None = None,
     ) -> None:
         self.folder = Path(folder)
         super().__init__(self.folder / ".work")
         self._inputs = {ref: Path(path) for ref, path in (inputs or {}).items()}
         self._say = say
+        self._cache = Path(cache) if cache else self.folder / ".cache"
         self._saved = self.folder / ".checkpoint"
         self._fresh, self._old = self.folder / ".checkpoint.new", self.folder / ".checkpoint.old"
         self._adopt_fresh()
@@ -50,12 +54,18 @@ class LocalContext(JobContext):
         return Restored(envelope["state"], {name: self._saved / f"blob-{name}" for name in envelope["blobs"]})
 
     def input(self, ref: Ref) -> Path:
-        try:
+        if ref in self._inputs:
             return self._inputs[ref]
-        except KeyError:
-            raise InvalidInput(
-                f"{ref} is not among this run's inputs: {sorted(self._inputs) or 'none given'}"
-            ) from None
+        if ref.scheme == "builtin" and (path := shipped(ref.target, self.cache_dir / "builtin")):
+            return path
+        raise InvalidInput(f"{ref} is not among this run's inputs: {sorted(self._inputs) or 'none given'}")
+
+    def input_digest(self, ref: Ref) -> str:
+        return digest_of_input(self.input(ref))
+
+    @property
+    def cache_dir(self) -> Path:
+        return self._cache
 
     def check(self) -> None:
         if self.cancelled:

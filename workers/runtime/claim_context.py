@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.artifacts import ArtifactStore
 from shared.jobs.catalog import find
-from shared.jobs.context import Artifact, JobContext, Restored
+from shared.jobs.context import Artifact, JobContext, Restored, digest_of_input
 from shared.jobs.journal import Journal
 from shared.jobs.layout import REPLIES, job_file, job_folder
 from shared.jobs.record import JobRecord
@@ -50,6 +50,14 @@ class ClaimContext(JobContext):
         found: Input = self._inputs.fetch(ref)
         self.inputs_read[str(ref)] = found.sha256
         return found.path
+
+    def input_digest(self, ref: Ref) -> str:
+        path = self.input(ref)
+        return self.inputs_read[str(ref)] or digest_of_input(path)
+
+    @property
+    def cache_dir(self) -> Path:
+        return self._inputs.cache_dir
 
     def check(self) -> None:
         self._heartbeat.check()

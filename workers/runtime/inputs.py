@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.artifacts import ArtifactStore
+from shared.data.builtin import shipped
 from shared.jobs.artifact_names import pick
 from shared.jobs.context import digest_of
 from shared.jobs.errors import InvalidInput, NotFound
@@ -35,7 +36,8 @@ class Inputs:
 
     def __init__(self, store: JobStore, artifacts: ArtifactStore, settings: Settings) -> None:
         self._store, self._artifacts, self._settings = store, artifacts, settings
-        self._cache = settings.data.resolve() / "cache" / "inputs"
+        self.cache_dir = settings.data.resolve() / "cache"
+        self._cache = self.cache_dir / "inputs"
 
     def fetch(self, ref: Ref) -> Input:
         """The file behind a reference."""
@@ -45,7 +47,7 @@ class Inputs:
             case "job":
                 return self._job_artifact(ref)
             case "builtin":
-                return self._folder(ref, self._settings.data.resolve() / "builtin", "make it with the demo")
+                return self._builtin(ref)
             case "hub":
                 return self._folder(ref, self._settings.models, "put the model under TENFOLD_MODELS/<org>/<name>")
             case "secret":
@@ -88,6 +90,14 @@ class Inputs:
                 raise InvalidInput(f"{ref} is damaged in the artifact store: its sha256 is not {sha256}")
             os.replace(fresh, path)
         return Input(path, sha256)
+
+    def _builtin(self, ref: Ref) -> Input:
+        """What jobs made under TENFOLD_DATA/builtin comes before what Tenfold ships."""
+        root = self._settings.data.resolve() / "builtin"
+        path = None if (root / ref.target).exists() else shipped(ref.target, root)
+        if path is None:
+            return self._folder(ref, root, "make it with the demo, or install the package that carries it")
+        return Input(path, digest_of(path)[0] if path.is_file() else "")
 
     def _folder(self, ref: Ref, root: Path | None, remedy: str) -> Input:
         path = root / ref.target if root else None

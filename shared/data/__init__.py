@@ -1,0 +1,1 @@
+"""What methods read: the field's file formats, and what Tenfold ships itself."""

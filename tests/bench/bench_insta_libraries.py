@@ -1,0 +1,200 @@
+"""Retrieval on the real libraries: INSTA beside BM25, random and one example per task, before and after alignment.
+
+    ./tenfold bench insta_libraries [--quick]
+
+112 English natural instructions are targets, the other 1,412 tasks the library; relevant is the same category. Strict
+rows remove candidates of the target's own data set first. A figure is the mean over targets, its spread the 95 %
+bootstrap interval and the sign test of nDCG@10 against INSTA. The last rows are what alignment does to the twelve
+official test categories when it is trained without them, and to P3, one data set left out at a time. Needs the files
+described in `docs/insta.md` under `$TENFOLD_REAL_DATA/insta`; about two minutes on one core. `--quick`: 300 tasks.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from shared.jobs.catalog.insta import (
+    AlignParams,
+    BeforeAfter,
+    EvaluateParams,
+    EvaluateResult,
+    IndexParams,
+    MethodFigures,
+)
+from shared.jobs.local import LocalContext
+from shared.jobs.spec import Params
+from tests.bench.bench_insta import one_thread, real_folder
+from workers.insta.jobs import align, evaluate, index
+
+LIBRARY, INDEX, QUERIES = ("file:" + letter * 64 for letter in "abc")
+METRICS = ("precision@10", "ndcg@10")
+NAMES = {"insta": "INSTA", "bm25": "BM25", "data_sample": "one example per task", "rrf": "INSTA + BM25"}
+REFINEMENTS: list[tuple[str, dict[str, Any], str]] = [
+    ("raw Jinja, all templates, max", {"refine": "raw", "original_task_only": False}, "max"),
+    ("strip, all templates, max", {"refine": "strip", "original_task_only": False}, "max"),
+    ("names, all templates, mean", {"original_task_only": False}, "mean"),
+    ("names, all templates, max", {"original_task_only": False}, "max"),
+    ("names, original task, max", {}, "max"),
+]
+Row = dict[str, Any]
+
+
+class Bench:
+    """Jobs without a cluster, each in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._jobs = folder, 0
+
+    def run(self, entry: Callable[[Any, Any], Any], params: Params, **inputs: Path) -> tuple[Any, Path]:
+        """(result, folder of artifacts)."""
+        self._jobs += 1
+        out = self._folder / f"job{self._jobs}"
+        refs = {"library": LIBRARY, "index": INDEX, "queries": QUERIES}
+        ctx = LocalContext(
+            out, inputs={refs[name]: path for name, path in inputs.items()}, cache=self._folder / "cache"
+        )
+        result = entry(params, ctx)
+        ctx.close()
+        return result, out
+
+    def index_of(self, records: list[dict[str, Any]], **params: Any) -> Path:
+        path = self.file_of(records)
+        return self.run(index, IndexParams(library=LIBRARY, **params), library=path)[1] / "index.tar"
+
+    def file_of(self, records: list[dict[str, Any]]) -> Path:
+        path = self._folder / f"records{self._jobs}.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        return path
+
+
+def rows(quick: bool = False) -> list[Row]:
+    real = real_folder()
+    if real is None:
+        return [{"what": "real libraries", "spread": "skipped: no files under $TENFOLD_REAL_DATA/insta"}]
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        bench, tasks = Bench(Path(folder)), _records(real / "niv2_tasks.jsonl")
+        tasks = tasks[:300] if quick else tasks
+        table = _development_rows(bench, tasks)
+        return table if quick else [*table, *_unseen_rows(bench, tasks), *_p3_rows(bench, real)]
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# The development split ------------------------------------------------------------------------------------------------
+
+
+def development_split(tasks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(library, targets): every seventh English task, by the hash of its id, of categories with six or more."""
+    english = [each for each in tasks if each["languages"] == ["English"] and each["category"] != "Translation"]
+    sizes = Counter(each["category"] for each in english if each["category"])
+    chosen = {
+        each["id"] for each in english
+        if sizes[each["category"]] >= 6 and int(hashlib.sha1(each["id"].encode()).hexdigest()[:8], 16) % 7 == 0
+    }  # fmt: skip
+    return [each for each in tasks if each["id"] not in chosen], [each for each in tasks if each["id"] in chosen]
+
+
+def _development_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
+    library, targets = development_split(tasks)
+    path, queries = bench.index_of(library, samples=True), bench.file_of(targets)
+    plain = ["insta", "bm25", "rrf", "data_sample", "random"]
+    before, _ = bench.run(evaluate, _evaluation(plain), index=path, queries=queries)
+    _, out = bench.run(align, AlignParams(index=INDEX), index=path)
+    after, _ = bench.run(evaluate, _evaluation(["insta_unaligned", "insta"]), index=out / "index.tar", queries=queries)
+    size = f"{len(targets)} targets, {len(library):,} tasks"
+    return [
+        *(row for method in plain[1:] for row in _method_rows(before, method, size)),
+        *_aligned_rows(after, size),
+    ]
+
+
+def _evaluation(methods: list[str]) -> EvaluateParams:
+    return EvaluateParams.model_validate({"index": INDEX, "queries": QUERIES, "methods": methods})
+
+
+def _figures(result: EvaluateResult, method: str, strict: bool) -> MethodFigures:
+    return next(each for each in result.figures if (each.method, each.strict) == (method, strict))
+
+
+def _method_rows(result: EvaluateResult, method: str, size: str) -> list[Row]:
+    """INSTA beside one baseline, by metric, all candidates and strict."""
+    return [
+        _row(metric, strict, _figures(result, "insta", strict), _figures(result, method, strict),
+             "INSTA", NAMES.get(method, method), size, _figures(result, method, strict).sign_test_p)
+        for strict in (False, True) for metric in METRICS
+    ]  # fmt: skip
+
+
+def _aligned_rows(result: EvaluateResult, size: str) -> list[Row]:
+    return [
+        _row(metric, strict, _figures(result, "insta", strict), _figures(result, "insta_unaligned", strict),
+             "INSTA, aligned", "INSTA", size, _figures(result, "insta", strict).sign_test_p)
+        for strict in (False, True) for metric in METRICS
+    ]  # fmt: skip
+
+
+def _row(
+    metric: str, strict: bool, ours: MethodFigures, peer: MethodFigures, name: str, peer_name: str, size: str,
+    p: float | None,
+) -> Row:  # fmt: skip
+    mine, theirs = ours.metrics[metric], peer.metrics[metric]
+    assert mine.micro is not None
+    assert theirs.micro is not None
+    queries = "" if ours.queries == peer.queries else f", {peer.queries} of them with an example"
+    test = f"sign test p {p:.1g}" if p is not None and metric == "ndcg@10" else ""
+    spread = f"[{mine.low:.3f}, {mine.high:.3f}] and [{theirs.low:.3f}, {theirs.high:.3f}] {test}".rstrip()
+    return {
+        "what": f"{name}: {'strict ' if strict else ''}{metric}, {size}{queries}", "ours": round(mine.micro, 3),
+        "peer": round(theirs.micro, 3), "peer_name": peer_name, "unit": metric,
+        "ratio": round(mine.micro / theirs.micro, 2) if theirs.micro else None, "spread": spread, "goal": None,
+    }  # fmt: skip
+
+
+# What alignment does elsewhere, and how P3 is refined -----------------------------------------------------------------
+
+
+def _unseen_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
+    """Trained without the official test categories."""
+    official = sorted({each["category"] for each in tasks if each["split"] == "test" and each["category"]})
+    path = bench.index_of(tasks)
+    table = []
+    for title, given in (("default penalty", {}), ("no penalty, rate 1e-3", {"penalty": 0, "learning_rate": 1e-3})):
+        params = AlignParams.model_validate(
+            {"index": INDEX, "unseen_categories": official, "heldout_tasks": 0.0, "refit": False, **given}
+        )
+        result, _ = bench.run(align, params, index=path)
+        table += [_unseen_row(result.unseen, title, strict) for strict in (False, True)]
+    return table
+
+
+def _unseen_row(found: BeforeAfter, title: str, strict: bool) -> Row:
+    after, before = (found.after_strict, found.before_strict) if strict else (found.after, found.before)
+    assert after.ndcg is not None
+    assert before.ndcg is not None
+    what = f"unseen categories, {title}: {'strict ' if strict else ''}ndcg@10, {after.queries} targets"
+    return {
+        "what": what, "ours": round(after.ndcg, 3), "peer": round(before.ndcg, 3), "peer_name": "INSTA",
+        "unit": "ndcg@10", "ratio": round(after.ndcg / before.ndcg, 2), "goal": None,
+        "spread": f"[{after.low:.3f}, {after.high:.3f}] and [{before.low:.3f}, {before.high:.3f}]",
+    }  # fmt: skip
+
+
+def _p3_rows(bench: Bench, real: Path) -> list[Row]:
+    """One data set of 35 left out at a time; the peer of each refinement is raw Jinja."""
+    train = [each for each in _records(real / "p3_tasks.jsonl") if each["role"] == "train"]
+    found: list[tuple[str, MethodFigures]] = []
+    for title, params, aggregate in REFINEMENTS:
+        path = bench.index_of(train, **params)
+        asked = EvaluateParams.model_validate({"index": INDEX, "methods": ["insta"], "aggregate": aggregate})
+        found.append((title, bench.run(evaluate, asked, index=path)[0].figures[0]))
+    raw = found[0][1]
+    return [
+        _row(metric, False, figures, raw, f"P3, {title}", "raw Jinja", f"{figures.queries} targets", None)
+        for title, figures in found[1:] for metric in ("precision@1", "precision@5", "ndcg@10")
+    ]  # fmt: skip

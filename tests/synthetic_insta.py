@@ -1,0 +1,22 @@
+"""An unpacked index of any number of tasks, for what depends on size alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def synthetic_index(folder: Path, tasks: int, d: int = 8) -> Path:
+    """The unpacked folder of an index with so many tasks of one instruction each; vectors are zeros."""
+    out = folder / f"synthetic-{tasks}"
+    out.mkdir()
+    lines = [f'{{"id": "task{number:07}", "instructions": ["Task {number}."]}}\n'.encode() for number in range(tasks)]
+    (out / "tasks.jsonl").write_bytes(b"".join(lines))
+    arrays = {
+        "vectors": np.zeros((tasks, d), np.float16), "offsets": np.arange(tasks + 1),
+        "lines": np.cumsum([0, *map(len, lines)]), "order": np.arange(tasks, dtype=np.int32),
+    }  # fmt: skip
+    for name, array in arrays.items():
+        np.save(out / f"{name}.npy", array)
+    (out / "manifest.json").write_text(json.dumps({"format_version": 1, "version": "synthetic"}))
+    return out

@@ -1,0 +1,121 @@
+"""insta.evaluate on libraries small enough to check by eye."""
+
+import csv
+import json
+
+import pytest
+
+from shared.jobs.catalog.insta import EvaluateParams
+from shared.jobs.errors import Cancelled, InvalidInput
+from workers.insta.jobs import evaluate
+
+INDEX, QUERIES, RELEVANT = ("file:" + letter * 64 for letter in "bcd")
+
+
+@pytest.fixture
+def measure(context, our_index, tmp_path):
+    def run(path=our_index, inputs=None, **params):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        ctx = context(folder, {INDEX: path, **(inputs or {})})
+        result = evaluate(EvaluateParams(index=INDEX, **params), ctx)
+        ctx.close()
+        return result, folder
+
+    return run
+
+
+def by_method(result, strict=False):
+    return {figures.method: figures for figures in result.figures if figures.strict == strict}
+
+
+def test_instructions_find_the_tasks_of_their_category(measure):
+    result, folder = measure(methods=["insta", "bm25", "rrf", "random", "data_sample"])
+    found = by_method(result)
+    assert {figures.queries for figures in found.values()} == {40}
+    ndcg = {name: figures.metrics["ndcg@10"] for name, figures in found.items()}
+    assert ndcg["insta"].micro > 0.8
+    assert ndcg["random"].high < ndcg["insta"].low
+    assert ndcg["data_sample"].micro < ndcg["insta"].micro
+    assert ndcg["insta"].macro == pytest.approx(ndcg["insta"].micro)  # categories are of one size
+    assert found["random"].sign_test_p < 0.001 < 1
+    assert found["insta"].sign_test_p is None
+    assert found["random"].better + found["random"].worse <= 40
+    table = list(csv.DictReader((folder / "categories.csv").read_text().splitlines()))
+    assert len(table) == 5 * 2 * 8
+    assert {row["queries"] for row in table} == {"5"}
+    assert len((folder / "queries.jsonl").read_text().splitlines()) == 5 * 2 * 40
+    curves = json.loads((folder / "precision.plotly.json").read_text())["data"]
+    assert len(curves) == 10
+
+
+def test_queries_and_relations_can_come_as_files(measure, write_lines, tmp_path):
+    queries = write_lines(tmp_path / "q", [{"id": "q1", "instructions": ["Sort these numbers."]},
+                                           {"id": "q2", "instructions": ["Nothing is like this."]}])  # fmt: skip
+    relevant = write_lines(tmp_path / "r", [{"query_id": "q1", "task_ids": ["tenfold/sort_ascending"]}])
+    result, _ = measure(inputs={QUERIES: queries, RELEVANT: relevant}, queries=QUERIES, relevance=RELEVANT,
+                        methods=["insta"], ks=[1, 5])  # fmt: skip
+    found = by_method(result)["insta"]
+    assert (found.queries, found.skipped) == (1, 1)
+    assert found.metrics["precision@5"].micro == 0.2
+    assert found.metrics["recall@5"].micro == 1
+
+
+def test_strict_figures_leave_out_the_querys_own_data_set(make_index, task, measure, tmp_path):
+    path = make_index(tmp_path / "i", [
+        task("a1", "Sort the numbers.", category="c", dataset="a"),
+        task("a2", "Sort the numbers.", category="c", dataset="a"),
+        task("b", "Write a poem about the moon.", category="d", dataset="b"),
+        task("d", "Write some verses about the moon.", category="c", dataset="d"),
+    ])[1]  # fmt: skip
+    result, _ = measure(path, methods=["insta"], ks=[1])
+    assert by_method(result)["insta"].metrics["precision@1"].micro == pytest.approx(2 / 3)  # of a1, a2, d
+    assert (
+        by_method(result, strict=True)["insta"].metrics["precision@1"].micro == 0
+    )  # a1 and a2 no longer find each other
+    assert by_method(result)["insta"].skipped == 1  # b
+
+
+def test_queries_can_be_filtered(measure):
+    result, _ = measure(methods=["insta"], query_filters={"categories": ["Arithmetic"]})
+    assert (result.queries, result.candidates) == (5, 40)
+
+
+def test_vote_ranks_the_rest_behind(measure):
+    result, _ = measure(methods=["insta"], aggregate="vote", query_filters={"categories": ["Arithmetic"]})
+    assert by_method(result)["insta"].metrics["map"].micro > 0.3
+
+
+def test_a_finished_method_is_not_measured_again(context, our_index, tmp_path):
+    params = EvaluateParams(index=INDEX, methods=["insta", "random"])
+    whole = context(tmp_path / "whole", {INDEX: our_index})
+    expected = evaluate(params, whole)
+    whole.close()
+    cut = context(tmp_path / "cut", {INDEX: our_index})
+    cut._say = lambda event, data: setattr(cut, "cancelled", data.get("done") == 60)
+    with pytest.raises(Cancelled):
+        evaluate(params, cut)
+    cut.release()
+    again = context(tmp_path / "cut", {INDEX: our_index})
+    assert again.restored().state["done"] == 1
+    assert evaluate(params, again) == expected
+    again.close()
+    for name in ("queries.jsonl", "categories.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        pytest.param({"query_id": "q"}, 'line 1: give {"query_id"', id="no-ids"),
+        pytest.param({"query_id": "tenfold/add", "task_ids": ["zz"]}, "'zz' is not in", id="unknown-id"),
+    ],
+)
+def test_bad_relations_are_refused(measure, write_lines, tmp_path, line, said):
+    with pytest.raises(InvalidInput, match=said):
+        measure(inputs={RELEVANT: write_lines(tmp_path / "r", [line])}, relevance=RELEVANT, methods=["insta"])
+
+
+def test_relations_need_a_column(make_index, task, measure, tmp_path):
+    path = make_index(tmp_path / "i", [task("a", "Sort."), task("b", "Add.")])[1]
+    with pytest.raises(InvalidInput, match=r"no task of .* has a category; give relevance as a file"):
+        measure(path)

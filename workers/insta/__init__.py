@@ -1,0 +1,1 @@
+"""INSTA: instruction-based task selection (arXiv 2404.16418)."""

@@ -1,0 +1,72 @@
+"""A new version of an index after alignment: the same library with a head, or with new vectors and their encoder."""
+
+from typing import Any
+
+import numpy as np
+
+from shared.jobs.catalog.insta import AlignParams, AlignResult
+from shared.jobs.context import JobContext
+from workers.insta.aligned import Aligned, Full, Head
+from workers.insta.alignment import Alignment
+from workers.insta.assembling import members_of, with_version
+from workers.insta.index import Index
+from workers.insta.index_file import MEMBERS, Member, write_tar
+from workers.insta.library import Library
+from workers.insta.unpacking import digest_of_packed
+
+
+def write_aligned(alignment: Alignment, model: Aligned, ctx: JobContext) -> str:
+    """index.tar (and encoder.tar, if all of the encoder was trained); the new version."""
+    index, params = alignment.index, alignment.params
+    about = {"recipe": alignment.recipe_name, "train": params.train, "of": index.version, "seed": params.seed}
+    if isinstance(model, Full):
+        members = _with_encoder(index, model, about, ctx)
+    else:
+        assert isinstance(model, Head)
+        members = _with_head(index, model, about)
+    with ctx.artifact("index.tar") as out:
+        write_tar(out, members)
+    manifest = members["manifest.json"]
+    assert isinstance(manifest, dict)
+    return str(manifest["version"])
+
+
+def _with_head(index: Index, model: Head, about: dict[str, Any]) -> dict[str, Member]:
+    members: dict[str, Member] = {
+        name: index.folder / name for name in MEMBERS if (index.folder / name).exists()
+    }  # fmt: skip
+    matrix = model.matrix
+    manifest = {**index.manifest, "alignment": {**about, "norm": float(np.linalg.norm(matrix.astype(np.float64)))}}
+    return {**members, "head.npy": matrix, "manifest.json": with_version(manifest)}
+
+
+def _with_encoder(index: Index, model: Full, about: dict[str, Any], ctx: JobContext) -> dict[str, Member]:
+    packed = model.packed()
+    with ctx.artifact("encoder.tar") as out:
+        out.write(packed)
+    said = {**index.manifest["encoder"], "ref": "encoder.tar", "digest": digest_of_packed(packed, ctx.work_dir)}
+    kept = {key: index.manifest[key] for key in ("refine", "original_task_only")}
+    vectors = model.vectors().astype(np.float16)
+    members = members_of(Library(list(index.tasks())), vectors, {**kept, "encoder": said, "alignment": about})
+    return {**members, "encoder.tar": packed}
+
+
+def result_of(alignment: Alignment, params: AlignParams, version: str) -> AlignResult:
+    """What the validated training did."""
+    progress, validation = alignment.progress, alignment.validation
+    heldout = validation.compare(alignment.before, alignment.validated, validation.heldout)
+    unseen = validation.compare(alignment.before, alignment.validated, validation.unseen)
+    warnings = []
+    if unseen.after.ndcg is not None and unseen.before.ndcg is not None and unseen.after.ndcg < unseen.before.ndcg:
+        warnings.append(
+            f"unseen categories lose: nDCG@10 {unseen.before.ndcg:.3f} before, {unseen.after.ndcg:.3f} after; raise "
+            "penalty or train fewer steps"
+        )
+    return AlignResult(
+        recipe=alignment.recipe_name, train=params.train, steps=alignment.validated_recipe.steps,
+        examples=alignment.examples, forced_negatives=alignment.forced,
+        loss_first=progress.losses[0] if progress.losses else None,
+        loss_last=progress.losses[-1] if progress.losses else None, dev_pearson=alignment.dev_pearson(),
+        chosen_epoch=progress.best_epoch, heldout=heldout, unseen=unseen,
+        unseen_categories=alignment.split.unseen_names[:100], warnings=warnings, index_version=version,
+    )  # fmt: skip

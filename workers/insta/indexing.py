@@ -1,0 +1,197 @@
+"""Encoding a library shard by shard, and assembling the index.
+
+What is to be encoded is a list of different texts in order of first appearance, cut into shards of 512 by position; so
+a kill never changes a batch, and a resumed job leaves the same bytes. Vectors of texts that a base index knows are
+copied. `Indexing` is the entry point.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.data.instruction_tasks import read_tasks
+from shared.jobs.catalog.insta import IndexParams
+from shared.jobs.context import JobContext
+from shared.jobs.errors import InvalidInput, Permanent
+from shared.models.sentence_encoder import SentenceEncoder, can_run
+from workers.insta.encoders import open_encoder
+from workers.insta.index import Index, open_index
+from workers.insta.library import Dropped, Library, merge, refine_library, text_hash
+
+SHARD = 512
+ENCODED = ".encoded"  # the journal of vectors; no artifact
+
+
+class Known(NamedTuple):
+    """Vectors a base index already has, by the hash of their text."""
+
+    vectors: NDArray[np.float16]
+    row_of: dict[bytes, int]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Every text of the library with its vector, and what it took."""
+
+    vectors: NDArray[np.float16]  # (N, d)
+    samples: NDArray[np.float16] | None  # (T, d)
+    encoded: int
+    reused: int
+    duplicates: int
+    truncated: int
+
+
+class Indexing:
+    """One insta.index job up to its vectors."""
+
+    def __init__(self, params: IndexParams, ctx: JobContext) -> None:
+        self.params, self.ctx = params, ctx
+        self.base = open_index(params.base_index, ctx) if params.base_index else None
+        self.library, self.dropped = self._read()
+        self.restored = ctx.restored()
+        self.encoder = self._open_encoder()
+        self.known = self._known()
+
+    def run(self) -> Embedded:
+        """Encode what is new."""
+        texts, samples = self.library.texts, self._samples()
+        new = [text for text in dict.fromkeys([*texts, *samples.values()]) if text_hash(text) not in self.known.row_of]
+        truncated = self._encode(new, len(texts))
+        encoded = self._journalled(len(new))
+        place = {text: number for number, text in enumerate(new)}
+        vectors = self._assembled(texts, encoded, place)
+        reused = sum(text not in place for text in texts)
+        return Embedded(
+            vectors, self._assembled_samples(samples, encoded, place), len(new), reused,
+            len(texts) - reused - len({text for text in texts if text in place}), truncated,
+        )  # fmt: skip
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> tuple[Library, Dropped]:
+        params, changed, dropped = self.params, Library([]), Dropped(0, [])
+        if params.library:
+            tasks = read_tasks(self.ctx.input(params.library), str(params.library))
+            changed, dropped = refine_library(tasks, params.refine, params.original_task_only)
+            for task_id in dropped.tasks[:20]:
+                self.ctx.log(f"left out: {task_id} has no instruction after refinement")
+        library = merge(self._base_tasks(), changed, params.remove) if params.update == "merge" else changed
+        if not library.tasks:
+            raise InvalidInput(f"{params.library or params.base_index}: no task is left to index")
+        return library, dropped
+
+    def _base_tasks(self) -> list[Any]:
+        assert self.base is not None
+        refine = self.base.manifest["refine"]
+        if refine != self.params.refine:
+            raise InvalidInput(
+                f"base_index was refined with {refine}, this job asks for {self.params.refine}; merge needs the same: "
+                f"set refine to {refine}"
+            )
+        return list(self.base.tasks())
+
+    def _samples(self) -> dict[int, str]:
+        """Example text by task number."""
+        if not self.params.samples:
+            return {}
+        return {number: task.example.text for number, task in enumerate(self.library.tasks) if task.example}
+
+    @property
+    def alignment(self) -> dict[str, Any]:
+        """What the manifest says of a head that stays: one that base_index has, for what is merged into it."""
+        keeps = self.params.update == "merge" and self.base is not None and self.base.is_aligned
+        return {"alignment": self.base.manifest["alignment"]} if keeps and self.base else {}
+
+    @property
+    def head(self) -> NDArray[np.float32]:
+        """(d, d) of base_index."""
+        assert self.base is not None
+        return self.base.head
+
+    # Encoder and base -----------------------------------------------------------------------------------------------
+
+    def _open_encoder(self) -> SentenceEncoder:
+        backend = self.restored.state["backend"] if self.restored else self._backend()
+        if backend != "best" and not can_run(backend) and self.restored:
+            raise Permanent(f"this job began with backend {backend}, which this worker lacks; submit it again")
+        return open_encoder(self.params.encoder, backend, self.params.max_tokens, self.ctx)
+
+    def _backend(self) -> str:
+        """What the base was made with, unless this job says otherwise."""
+        said = str(self.base.manifest["encoder"]["backend"]) if self.base else "best"
+        return said if self.params.backend == "best" and (said == "best" or can_run(said)) else self.params.backend
+
+    def _known(self) -> Known:
+        if self.base is None:
+            return Known(np.zeros((0, self.encoder.dimensions), np.float16), {})
+        said = self.base.manifest["encoder"]
+        for what, theirs, ours in (
+            ("an encoder of digest", said["digest"][:12], self.encoder.digest[:12]),
+            ("max_tokens", said["max_tokens"], self.encoder.max_tokens),
+        ):
+            if theirs != ours:
+                raise InvalidInput(
+                    f"mixed encoders: base_index was made with {what} {theirs}, this job has {ours}; use the same, or "
+                    "leave base_index out"
+                )
+        return known_vectors(self.base)
+
+    # Encoding -------------------------------------------------------------------------------------------------------
+
+    def _encode(self, texts: list[str], total: int) -> int:
+        """Append the vectors of the texts to the journal, shard by shard; how many texts were cut."""
+        state = self.restored.state if self.restored else {"done": 0, "truncated": 0}
+        truncated, journal = int(state["truncated"]), self.ctx.journal(ENCODED)
+        for start in range(int(state["done"]), len(texts), SHARD):
+            shard = self.encoder.tokenise(texts[start : start + SHARD])
+            vectors, done = np.zeros((len(shard), self.encoder.dimensions), np.float16), start
+            for rows, batch in self.encoder.batches(shard, self.params.batch_size):
+                vectors[rows] = batch
+                done += len(rows)
+                self.ctx.progress(done, len(texts), "instructions")
+            journal.append(vectors.tobytes())
+            truncated += sum(text.truncated for text in shard)
+            done = start + len(shard)
+            self.ctx.checkpoint({"done": done, "truncated": truncated, "backend": self.encoder.backend})
+        self.ctx.progress(max(1, len(texts)), max(1, len(texts)), "instructions", f"{total} instructions in all")
+        return truncated
+
+    def _journalled(self, rows: int) -> NDArray[np.float16]:
+        """(rows, d) what the journal holds, mapped."""
+        journal = self.ctx.journal(ENCODED)
+        journal.handle.flush()
+        shape = (rows, self.encoder.dimensions)
+        return np.memmap(journal.path, np.float16, "r", shape=shape) if rows else np.zeros(shape, np.float16)
+
+    def _assembled(self, texts: list[str], encoded: NDArray[np.float16], place: dict[str, int]) -> NDArray[np.float16]:
+        """One row per text: new ones from the journal, others from the base."""
+        vectors = np.lib.format.open_memmap(
+            self.ctx.work_dir / "vectors.npy", "w+", np.float16, (len(texts), self.encoder.dimensions)
+        )
+        new = [row for row, text in enumerate(texts) if text in place]
+        vectors[new] = encoded[[place[texts[row]] for row in new]]
+        old = [row for row, text in enumerate(texts) if text not in place]
+        vectors[old] = self.known.vectors[[self.known.row_of[text_hash(texts[row])] for row in old]]
+        return vectors
+
+    def _assembled_samples(
+        self, samples: dict[int, str], encoded: NDArray[np.float16], place: dict[str, int]
+    ) -> NDArray[np.float16] | None:
+        if not self.params.samples:
+            return None
+        vectors = np.zeros((len(self.library.tasks), self.encoder.dimensions), np.float16)
+        for number, text in samples.items():
+            known = place.get(text)
+            vectors[number] = (
+                encoded[known] if known is not None else self.known.vectors[self.known.row_of[text_hash(text)]]
+            )
+        return vectors
+
+
+def known_vectors(base: Index) -> Known:
+    """Vectors of an index by the hash of their text."""
+    hashes = np.load(base.folder / "hashes.npy", mmap_mode="r")
+    packed = hashes.tobytes()
+    return Known(base.vectors, {packed[32 * row : 32 * row + 32]: row for row in range(base.rows)})

@@ -1,0 +1,128 @@
+"""Exact nearest instructions over float16 vectors with float32 sums: FAISS SQfp16 where installed, NumPy else.
+
+What the fast scan finds is scored again in float64 row by row, so that order and scores do not depend on which library
+scanned, and equal vectors tie. `Searcher.nearest` is the entry point.
+"""
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.insta.scoring import DECIMALS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+RESIDENT_ROWS = 65_536
+"""Up to here a float64 copy is kept in memory (200 MB at d = 384) once all similarities are asked for."""
+SCANNED_ROWS = 262_144
+"""Up to here the NumPy scan keeps a float32 copy (400 MB); beyond it converts block by block."""
+BLOCK_ROWS = 16_384
+NEAR_TIE = 1e-5
+"""More than float32 sums of unit vectors can be off by."""
+SPARE = 22  # rows scanned beyond k: 102 groups of real tasks share one definition
+
+
+class Nearest(NamedTuple):
+    """Rows of the library by falling cosine."""
+
+    rows: Ints
+    cosines: Floats
+
+
+class Searcher:
+    """Searches one (N, d) float16 matrix of unit vectors."""
+
+    def __init__(self, vectors: NDArray[np.float16], use_faiss: bool | None = None) -> None:
+        self.vectors = np.asarray(vectors)  # a mapped array without its slower class
+        installed = importlib.util.find_spec("faiss") is not None
+        self._faiss = _FaissScan(vectors) if (installed if use_faiss is None else use_faiss) else None
+        self._kept: dict[type, NDArray[Any]] = {}
+
+    def nearest(
+        self, query: NDArray[Any], k: int, allowed: NDArray[np.bool_] | None = None, tie_rank: Ints | None = None
+    ) -> Nearest:
+        """The k nearest of the allowed (N,) rows to a unit vector (d,); equal ones by `tie_rank` (N,), else by row."""
+        available = len(self.vectors) if allowed is None else int(allowed.sum())
+        k, scanned = min(k, available), min(available, k + SPARE)
+        while True:
+            rows, rough = self._scan(query, scanned, allowed)
+            found = self._exact(query, rows, rows if tie_rank is None else tie_rank[rows])
+            # what was not scanned is at most rough[-1], give or take rounding
+            if scanned == available or rough[-1] < found.cosines[k - 1] - NEAR_TIE:
+                return Nearest(found.rows[:k], found.cosines[:k])
+            scanned = min(available, 4 * scanned)
+
+    def similarities(self, queries: NDArray[Any]) -> Floats:
+        """(m, N) cosines of unit vectors (m, d) to all rows, summed in float64, to DECIMALS."""
+        blocks = self._blocks(np.float64, RESIDENT_ROWS)
+        q = np.asarray(queries, np.float64)
+        cosines: Floats = np.round(np.concatenate([q @ block.T for block in blocks], axis=1), DECIMALS)
+        return cosines
+
+    def exact(self, query: NDArray[Any], rows: Ints) -> Floats:
+        """Cosines of one query to some rows in float64, each summed the same way; to DECIMALS."""
+        chosen = np.asarray(self.vectors[rows], np.float64)
+        cosines: Floats = np.round((chosen * np.asarray(query, np.float64)).sum(axis=1), DECIMALS)
+        return cosines
+
+    def _exact(self, query: NDArray[Any], rows: Ints, ranks: Ints) -> Nearest:
+        cosines = self.exact(query, rows)
+        order = np.lexsort((ranks, -cosines))
+        return Nearest(rows[order], cosines[order])
+
+    def _scan(self, query: NDArray[Any], k: int, allowed: NDArray[np.bool_] | None) -> tuple[Ints, Floats]:
+        if self._faiss is not None:
+            return self._faiss.scan(np.asarray(query, np.float32), k, allowed)
+        q = np.asarray(query, np.float32)
+        scores = np.concatenate([block @ q for block in self._blocks(np.float32, SCANNED_ROWS)]).astype(np.float64)
+        if allowed is not None:
+            scores = np.where(allowed, scores, -np.inf)
+        rows = np.argpartition(-scores, k - 1)[:k]
+        rows = rows[np.argsort(-scores[rows], kind="stable")]
+        return rows, scores[rows]
+
+    def _blocks(self, dtype: type, resident_rows: int) -> Iterator[NDArray[Any]]:
+        """The rows in wider numbers: one kept copy, or block after block."""
+        if len(self.vectors) <= resident_rows:
+            if dtype not in self._kept:
+                self._kept[dtype] = np.asarray(self.vectors, dtype)
+            yield self._kept[dtype]
+            return
+        for start in range(0, len(self.vectors), BLOCK_ROWS):
+            yield np.asarray(self.vectors[start : start + BLOCK_ROWS], dtype)
+
+
+class _FaissScan:
+    """FAISS over the mapped vectors themselves: its float16 codes are our rows, byte for byte."""
+
+    def __init__(self, vectors: NDArray[np.float16]) -> None:
+        with warnings.catch_warnings():  # SWIG's types have no __module__
+            warnings.simplefilter("ignore", DeprecationWarning)
+            faiss: Any = importlib.import_module("faiss")
+
+        self._faiss = faiss
+        self._vectors = vectors  # the view below borrows its memory
+        self._index = faiss.IndexScalarQuantizer(
+            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        codes = np.asarray(vectors).reshape(-1).view(np.uint8)
+        if len(codes):
+            try:
+                view = faiss.MaybeOwnedVectorUInt8.create_view
+                self._index.codes = view(faiss.swig_ptr(codes), codes.nbytes, self._index.codes.owner)
+            except (AttributeError, TypeError):  # another release of FAISS: it gets a copy
+                faiss.copy_array_to_vector(codes, self._index.codes)
+        self._index.ntotal = len(vectors)
+
+    def scan(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> tuple[Ints, Floats]:
+        params, faiss = None, self._faiss
+        if allowed is not None:
+            bits = np.packbits(allowed, bitorder="little")
+            params = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+        scores, rows = self._index.search(query[None], k, params=params)
+        return rows[0], np.asarray(scores[0], np.float64)

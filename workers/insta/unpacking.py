@@ -1,0 +1,38 @@
+"""An encoder's folder that comes packed as a tar, unpacked once per digest."""
+
+import os
+import secrets
+import shutil
+import tarfile
+from pathlib import Path
+
+from shared.jobs.errors import InvalidInput
+from shared.models.folder import read_folder
+
+
+def unpack_folder(path: Path, digest: str, cache: Path, name: str) -> Path:
+    """The folder that holds config.json. Raises InvalidInput."""
+    folder = cache / digest
+    if not folder.exists():
+        fresh = folder.with_name(f".{digest[:16]}.{secrets.token_hex(4)}")
+        fresh.mkdir(parents=True)
+        try:
+            with tarfile.open(path) as tar:
+                tar.extractall(fresh, filter="data")
+            os.rename(fresh, folder)
+        except (tarfile.TarError, EOFError):
+            raise InvalidInput(f"{name} is no packed folder; pack the encoder's folder as .tar") from None
+        except OSError:
+            if not folder.exists():
+                raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    roots = sorted(folder.rglob("modules.json")) or sorted(folder.rglob("config.json"))
+    return min(roots, key=lambda file: len(file.parts)).parent if roots else folder
+
+
+def digest_of_packed(packed: bytes, work_dir: Path) -> str:
+    """The digest that an encoder has once it is unpacked."""
+    path = work_dir / "packed-encoder.tar"
+    path.write_bytes(packed)
+    return read_folder(unpack_folder(path, "packed-encoder", work_dir, "encoder.tar")).digest
