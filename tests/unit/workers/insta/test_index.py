@@ -249,6 +249,25 @@ def test_an_index_of_another_version_is_refused(make_index, landscape, tmp_path)
         make_index(tmp_path / "next", landscape, {BASE: other}, base_index=BASE)
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        pytest.param({"format_version": 7}, "format version 7; this Tenfold reads version 1", id="version"),
+        pytest.param({"encoder": {"ref": "builtin:minilm", "digest": "0" * 64, "max_tokens": 256, "backend": "torch"}},
+                     "mixed encoders: the index was made with builtin:minilm of digest 000000000000", id="encoder"),
+    ],
+)  # fmt: skip
+def test_a_query_of_an_index_that_this_worker_cannot_answer_is_refused(
+    make_index, landscape, context, tmp_path, changed, said
+):
+    _, base = make_index(tmp_path / "base", landscape)
+    ctx = context(tmp_path / "q", {BASE: repacked(base, tmp_path / "other.tar", **changed)})
+    with pytest.raises(InvalidInput, match=said):
+        query(QueryParams(index=BASE, instructions=["Write."], k=1), ctx)
+    ctx.release()
+    assert ctx.artifacts == ()
+
+
 @pytest.mark.parametrize("data", [pytest.param(b"no tar", id="text"), pytest.param(b"\0" * 10240, id="empty-tar")])
 def test_what_is_no_index_is_refused(make_index, landscape, tmp_path, data):
     (tmp_path / "other.tar").write_bytes(data)
