@@ -71,8 +71,11 @@ class KeptVectors:
 
     async def encode(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """(texts, d)."""
-        vectors = [await asyncio.wrap_future(future) for future in [self._future(text) for text in texts]]
-        return np.array(vectors, dtype=np.float64)
+        futures = [self._future(text) for text in texts]
+        for future in futures:
+            if not future.done():
+                await asyncio.wrap_future(future)
+        return np.array([future.result() for future in futures], dtype=np.float64)
 
     def _future(self, text: str) -> "Future[Vector]":
         if text not in self._kept:

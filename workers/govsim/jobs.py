@@ -44,7 +44,7 @@ from workers.govsim.simulation import RUNS, Simulation, made_runs
 from workers.govsim.subskill_figures import subskill_bars
 from workers.govsim.subskills import SubskillTests
 from workers.govsim.talking import TalkingSociety, llm_agents
-from workers.govsim.together import watched
+from workers.govsim.together import collecting_rarely, watched
 from workers.govsim.waves import CONVERSATIONS, TRANSCRIPT, TalkingSimulation
 
 
@@ -78,7 +78,7 @@ async def talk_through(
         mind, framework = mind_of(params, vectors), framework_of(params)
         discussion = discussion_of(params, mind, Voice(framework, kept[framework], parser_of(params.parser)))
         simulation = TalkingSimulation(params, ctx, TalkingSociety(params, mind, discussion, voices))
-        with ctx.timed("simulate"):
+        with ctx.timed("simulate"), collecting_rarely():
             await watched(simulation.run(), ctx.check)
     return conclude(simulation, params, ctx)
 
