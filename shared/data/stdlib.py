@@ -13,9 +13,7 @@ VERSION = f"v1-py{platform.python_version()}"
 
 def files() -> list[Path]:
     """The modules, sorted by name."""
-    return sorted(
-        path for path in Path(sysconfig.get_path("stdlib")).glob("*.py") if not path.name.startswith("_sysconfigdata")
-    )
+    return sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
 
 
 def write_training(path: Path) -> None:

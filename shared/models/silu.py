@@ -22,10 +22,9 @@ def silu(x: Tensor, beta: float = 1.0) -> Tensor:
 
 
 def silu_derivative(x: Tensor, beta: float = 1.0) -> Tensor:
-    """f_β′(x) = s·(1 + βx·(1 − s)) with s = σ(βx); 0 at −∞, 1 at +∞."""
-    s = torch.sigmoid(beta * x)
-    tail = _times(beta * x, torch.sigmoid(-beta * x))  # 1 − s without cancellation
-    return s * (1 + tail)
+    """f_β′(x) = s + βx·s(1 − s) with s = σ(βx); 0 at −∞, 1 at +∞."""
+    s, rest = torch.sigmoid(beta * x), torch.sigmoid(-beta * x)  # 1 − s without cancellation
+    return s + _times(beta * x, s * rest)
 
 
 def silu_second_derivative(x: Tensor, beta: float = 1.0) -> Tensor:

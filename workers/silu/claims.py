@@ -12,7 +12,9 @@ def claims(beta: float) -> list[Claim]:
     steepest = slope(2.39935728051546767 / beta)
     at = root(slope, -2 / beta, -0.5 / beta)
     return [
-        _claim("SiLU is zero-centred", abs(mean) < 1e-6, f"f(0) = 0, but for x ~ N(0,1) the mean output is {mean:+.4f}"),
+        _claim(
+            "SiLU is zero-centred", abs(mean) < 1e-6, f"f(0) = 0, but for x ~ N(0,1) the mean output is {mean:+.4f}"
+        ),
         _claim("SiLU is 1-Lipschitz", steepest <= 1, f"its slope reaches {steepest:.4f}"),
         _claim("SiLU is monotone", False, f"it falls until x = {at:.4f}, where it is {f(at):.4f}"),
         _claim("SiLU is bounded below", True, f"by {f(at):.4f}"),

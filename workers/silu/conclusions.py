@@ -67,12 +67,13 @@ class Conclusions:
         places = [(number, activation) for number in range(len(self.names)) for activation in self.params.activations]
         values = [self.best(*place).test_accuracy for place in places]
         bases = [self.best(number, self.baseline).test_accuracy for number, _ in places]
+        pairs = self._paired(places, values, bases)
         return [
             Cell(
                 dataset=self.names[number], activation=activation, lr=self.chosen[number, activation],
                 accuracy=interval(own), loss=interval(self.best(number, activation).test_loss), against=against,
             )
-            for (number, activation), own, against in zip(places, values, self._paired(places, values, bases), strict=True)
+            for (number, activation), own, against in zip(places, values, pairs, strict=True)
         ]  # fmt: skip
 
     def _convergence(self) -> list[Convergence]:

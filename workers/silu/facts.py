@@ -64,7 +64,9 @@ def derivatives(beta: float) -> Iterator[Stated]:
     (slope,) = torch.autograd.grad(silu(x, beta).sum(), x, create_graph=True)
     (curve,) = torch.autograd.grad(slope.sum(), x)
     first, second = silu_derivative(x.detach(), beta), silu_second_derivative(x.detach(), beta)
-    yield Stated("f′ = σ(1 + βx(1 − σ)): largest difference to autograd", 0.0, float((slope.detach() - first).abs().max()))
+    yield Stated(
+        "f′ = σ(1 + βx(1 − σ)): largest difference to autograd", 0.0, float((slope.detach() - first).abs().max())
+    )
     yield Stated("f″ = βσ(1 − σ)(2 + βx(1 − 2σ)): largest difference to autograd", 0.0,
                  float((curve - second).abs().max()) / beta)  # fmt: skip
     yield Stated("f′(0) = 1/2", 0.5, of(silu_derivative, beta)(0.0))
@@ -81,8 +83,12 @@ def minimum(beta: float) -> Iterator[Stated]:
     yield Stated("f(x*) = x* + 1/β", at + 1 / beta, f(at))
     yield Stated("f″(x*) = 0.217811705719800·β", 0.2178117057198 * beta, of(silu_second_derivative, beta)(at))
     yield Stated("stationary points", 1.0, float((signs[1:] != signs[:-1]).sum()))
-    yield Stated("falls before x*: share of slopes below 0", 1.0, float((signs[x < at - 1e-9 / beta] < 0).double().mean()))
-    yield Stated("rises after x*: share of slopes above 0", 1.0, float((signs[x > at + 1e-9 / beta] > 0).double().mean()))
+    yield Stated(
+        "falls before x*: share of slopes below 0", 1.0, float((signs[x < at - 1e-9 / beta] < 0).double().mean())
+    )
+    yield Stated(
+        "rises after x*: share of slopes above 0", 1.0, float((signs[x > at + 1e-9 / beta] > 0).double().mean())
+    )
     yield Stated("least value of a grid is not below −W/β", 0.0, float((silu(x, beta) + W / beta).clamp(max=0).min()))
 
 

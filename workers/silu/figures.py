@@ -22,9 +22,7 @@ def curves(beta: float, points: int) -> Figure:
     x = torch.linspace(-6, 6, points, dtype=torch.float64) / beta
     traces, marked = [], {"f": [-(1 + W)], "f′": [-INFLECTION, INFLECTION],
                           "f″": [-LEAST_CURVATURE_AT, 0.0, LEAST_CURVATURE_AT]}  # fmt: skip
-    for number, (name, function) in enumerate(
-        (("f", silu), ("f′", silu_derivative), ("f″", silu_second_derivative))
-    ):
+    for number, (name, function) in enumerate((("f", silu), ("f′", silu_derivative), ("f″", silu_second_derivative))):
         traces.append(_line(_rounded(x), _rounded(function(x, beta)), name, number))
         at = torch.tensor(marked[name], dtype=torch.float64) / beta
         places = _line(_rounded(at), _rounded(function(at, beta)), f"extrema of {name}", number, "markers")
@@ -59,8 +57,8 @@ def noise(rows: Sequence[Robustness], cells: Sequence[Cell]) -> Figure:
         own = [row for row in rows if (row.dataset, row.activation) == (dataset, activation)]
         clean = next(cell for cell in cells if (cell.dataset, cell.activation) == (dataset, activation))
         means = [clean.accuracy, *(row.accuracy for row in own)]
-        line = _line([0, *(row.sigma for row in own)], [each.mean for each in means], f"{dataset}, {activation}", number,
-                     "lines+markers")  # fmt: skip
+        line = _line([0, *(row.sigma for row in own)], [each.mean for each in means], f"{dataset}, {activation}",
+                     number, "lines+markers")  # fmt: skip
         line["error_y"] = {"type": "data", "array": [(each.high or each.mean) - each.mean for each in means]}
         traces.append(line)
     return _figure(traces, "Accuracy under noise", "σ, in sd of the inputs", "test accuracy")

@@ -6,6 +6,7 @@ Networks of one seed begin with the same weights whatever their activation and s
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -69,7 +70,7 @@ def initial(shape: Shape, seeds: list[int], activation: str, beta: float | str, 
 def _drawn(widths: list[int], seed: int) -> list[Tensor]:
     """Standard normal weights of one seed, the same for every activation."""
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(before, after, generator=generator) for before, after in zip(widths, widths[1:], strict=False)]
+    return [torch.randn(before, after, generator=generator) for before, after in pairwise(widths)]
 
 
 def _activation(name: str, beta: float | str) -> Callable[[Tensor], Tensor]:

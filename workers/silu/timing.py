@@ -94,9 +94,7 @@ def shape_rows(params: SwigluParams, shape: tuple[int, int], device: str) -> lis
     forward = interleaved({impl: _forward(core, impl) for impl in impls}, params.repetitions, device)
     both = interleaved({impl: _both(core, impl, params) for impl in impls}, params.repetitions, device)
     best = min(both.values())
-    return [
-        _row(core, impl, forward[impl], both[impl], both[impl] == best, params) for impl in impls
-    ]
+    return [_row(core, impl, forward[impl], both[impl], both[impl] == best, params) for impl in impls]
 
 
 def _forward(core: Core, impl: Impl) -> Run:

@@ -84,7 +84,9 @@ class CompareParams(Params):
     noise_sigmas: list[Annotated[float, Field(gt=0, le=1e3)]] = Field(
         [0.25, 0.5, 1.0, 2.0], min_length=1, max_length=16, description="Noise on test inputs, in their own sd."
     )
-    gain: Literal["he", "own"] = Field("he", description="Initial weights: He's for all, or each activation's own gain.")
+    gain: Literal["he", "own"] = Field(
+        "he", description="Initial weights: He's for all, or each activation's own gain."
+    )
     threshold: float | None = Field(
         None, gt=0, le=1, description="Accuracy that counts as converged; left out: 0.95 of the best mean."
     )
