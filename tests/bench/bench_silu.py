@@ -42,7 +42,10 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
 def _gpu_rows(quick: bool) -> list[dict[str, Any]]:
     if not has_triton():
         why = "skipped: no CUDA device, or the package triton is missing"
-        return [_skipped("SwiGLU core on CUDA against compiled", why), _skipped("SwiGLU core on CUDA against Liger", why)]
+        return [
+            _skipped("SwiGLU core on CUDA against compiled", why),
+            _skipped("SwiGLU core on CUDA against Liger", why),
+        ]
     table = [
         _row(shape, torch.bfloat16, trained, 21, "cuda") for shape in ((64, 11008), (8192, 11008))
         for trained in (False, True)

@@ -1,4 +1,4 @@
-"""Measuring c(n), h and c_h(n) with the loop's own operations, n taking turns: medians of CPU time (CUDA: wall time)."""
+"""Measuring c(n), h and c_h(n) with the loop's own operations, n taking turns. Medians of CPU time (CUDA: wall)."""
 
 import statistics
 import time
@@ -25,7 +25,9 @@ class Measured(NamedTuple):
     @property
     def result(self) -> Costs:
         """As results show them."""
-        c, c_head = ({str(n): round(value, 4) for n, value in known.items()} for known in (self.model.c, self.model.c_head))
+        c, c_head = (
+            {str(n): round(value, 4) for n, value in known.items()} for known in (self.model.c, self.model.c_head)
+        )
         return Costs(layer_us=1e6 * self.layer_s, c=c, h=self.model.h, c_head=c_head)
 
 

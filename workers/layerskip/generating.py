@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -116,7 +116,7 @@ class Generation:
         self.params, self.opened, self.prompts, self.chosen, self.ctx = params, opened, prompts, chosen, ctx
         self.policy = policy_of(params, chosen, opened.config.layers)
         self.total = sum(answer_to(prompt, params, opened).limit for prompt in prompts)
-        self._done = 0
+        self._done = self._syncs = 0
 
     def run(self, decoder: LlamaDecoder) -> None:
         """All prompts, from the checkpoint on."""
@@ -124,6 +124,7 @@ class Generation:
         first = 0
         if restored:
             first, self._done = restored.state["prompt"], restored.state["tokens"]
+            self._syncs = restored.state["syncs"]
             self.policy.restore(restored.state["policy"])
         size = self.params.batch_size
         for start in range(first, len(self.prompts), size):
@@ -133,7 +134,7 @@ class Generation:
                 self._keep(number, answer)
             last = numbers[-1] + 1
             if last < len(self.prompts):
-                state = {"prompt": last, "tokens": self._done, "policy": self.policy.state()}
+                state = {"prompt": last, "tokens": self._done, "syncs": self._syncs, "policy": self.policy.state()}
                 self.ctx.checkpoint(state)
 
     def _decode(self, decoder: LlamaDecoder, numbers: list[int]) -> list[Answer]:
@@ -184,6 +185,7 @@ class Generation:
         return emit
 
     def _keep(self, number: int, answer: Answer) -> None:
+        self._syncs += answer.host_syncs
         self.ctx.journal(OUTPUTS).append_json(output_of(number, answer).model_dump(mode="json"))
         if self.params.strategy == "self_speculative":
             for step in answer.steps:
@@ -203,12 +205,21 @@ class Generation:
 
     def outputs(self) -> list[Output]:
         """Every output, as the journal has it."""
-        journal = self.ctx.journal(OUTPUTS)
-        journal.handle.flush()
-        lines = journal.path.read_text(encoding="utf-8").splitlines()
-        return [Output.model_validate_json(line) for line in lines]
+        return [Output.model_validate_json(line) for line in self._lines(OUTPUTS)]
 
-    def result(self, outputs: Sequence[Output], syncs: float | None, kernel: str) -> GenerateResult:
+    def _lines(self, name: str) -> list[str]:
+        journal = self.ctx.journal(name)
+        journal.handle.flush()
+        return journal.path.read_text(encoding="utf-8").split("\n")[:-1]
+
+    def steps(self) -> list[tuple[int, int]]:
+        """(accepted, drafted) of every step."""
+        lines = [json.loads(line) for line in self._lines(STEPS)]
+        return [(line["accepted"], line["k"]) for line in lines]
+
+    def result(self, kernel: str) -> GenerateResult:
+        """The outputs with their sums."""
+        outputs = self.outputs()
         speculative = self.params.strategy == "self_speculative"
         drafted, accepted = sum(each.drafted for each in outputs), sum(each.accepted for each in outputs)
         steps = sum(each.steps for each in outputs)
@@ -221,7 +232,8 @@ class Generation:
             outputs=fitting(outputs), outputs_total=len(outputs), num_tokens=sum(each.num_tokens for each in outputs),
             drafted=drafted, accepted=accepted, steps=steps, acceptance_micro=accepted / drafted if drafted else None,
             acceptance_macro=sum(rates) / len(rates) if rates else None,
-            tokens_per_step=sum(per_step) / steps if steps else None, host_syncs_per_step=syncs,
+            tokens_per_step=sum(per_step) / steps if steps else None,
+            host_syncs_per_step=self._syncs / steps if steps else None,
             distinct_4grams=distinct_ngrams([each.token_ids for each in outputs], 4),
             empty_outputs=sum(each.num_tokens == 0 for each in outputs), references=self._references(outputs),
             kernel=kernel, warnings=self.chosen.warnings,
@@ -279,16 +291,5 @@ class _Clock:
         return time.perf_counter() - self._start
 
 
-def syncs_per_step(answers: Sequence[Answer]) -> float | None:
-    """Mean over steps."""
-    steps = sum(len(answer.steps) for answer in answers)
-    return sum(answer.host_syncs for answer in answers) / steps if steps else None
-
-
 def about(decoder: LlamaDecoder) -> str:
     return "skinny" if decoder.kernel is not None else "plain"
-
-
-def figures_of(outputs: Sequence[Output]) -> dict[str, Any]:
-    """Nothing yet."""
-    return {}

@@ -31,7 +31,7 @@ class LayerDropout:
 
     def restore(self, state: Tensor) -> None:
         for generator, own in zip(self._generators, state, strict=True):
-            generator.set_state(own)
+            generator.set_state(own.clone())  # a view into the stack is not what it takes
 
 
 def layer_seed(seed: int, layer: int) -> int:

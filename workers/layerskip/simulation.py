@@ -79,9 +79,7 @@ def record(decoding: Decoding, answer: Answer, rng: torch.Generator, emit: Emit 
     return noted
 
 
-def _sampled(
-    decoding: Decoding, logits: Tensor, history: Sequence[int], noted: Recorded, rng: torch.Generator
-) -> int:
+def _sampled(decoding: Decoding, logits: Tensor, history: Sequence[int], noted: Recorded, rng: torch.Generator) -> int:
     rows = torch.stack([decoding.sampling.probabilities(row, history) for row in logits])
     for own, said, overlap in zip(noted.overlaps, noted.said, acceptance(rows[-1], rows[:-1]).tolist(), strict=True):
         own.append(overlap)

@@ -84,7 +84,9 @@ class Tuning:
 
     def priced(self, costs: Measured) -> list[Priced]:
         """Every (E, K), the best predicted speed-up first."""
-        found = [self._price(exit_layer, drafts, costs) for exit_layer in self.exits for drafts in self.params.speculations]
+        found = [
+            self._price(exit_layer, drafts, costs) for exit_layer in self.exits for drafts in self.params.speculations
+        ]
         return sorted(found, key=lambda each: (-each.predicted, each.exit_layer, each.drafts))
 
     def _price(self, exit_layer: int, drafts: int, costs: Measured) -> Priced:
@@ -153,7 +155,9 @@ class Tuning:
         pays = chosen.predicted > LEAST_GAIN and real > 1
         said = f"predicted {chosen.predicted:.2f}×, measured {real:.2f}×"
         place = f"E = {chosen.exit_layer}, K = {chosen.drafts}"
-        verdict = f"speculate with {place}: {said}" if pays else f"speculation does not pay here: the best is {place}, {said}"
+        verdict = (
+            f"speculate with {place}: {said}" if pays else f"speculation does not pay here: the best is {place}, {said}"
+        )
         return TuneResult(
             pays=pays, verdict=verdict, exit_layer=chosen.exit_layer if pays else None,
             num_speculations=chosen.drafts if pays else None, predicted_speedup=chosen.predicted,

@@ -40,7 +40,7 @@ class Conclusions:
         self.params, self.names = params, names
         self.baseline = "relu" if "relu" in params.activations else params.activations[0]
         self._by_arm = dict(zip(arms, trained, strict=True))
-        self.chosen = {
+        self.chosen: dict[tuple[int, str], float] = {
             (number, activation): self._best_lr(number, activation)
             for number in range(len(names)) for activation in params.activations
         }  # fmt: skip

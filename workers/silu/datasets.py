@@ -150,6 +150,8 @@ def scaled(data: Data, rows: Ints, scaling: str) -> Floats:
         return data.x
     if scaling == "global" or (scaling == "auto" and data.name == "digits"):
         spread = float(data.x[rows].std())
-        return (data.x - data.x[rows].mean()) / (spread if spread > 0 else 1.0)
+        whole: Floats = (data.x - data.x[rows].mean()) / (spread if spread > 0 else 1.0)
+        return whole
     sd = data.x[rows].std(axis=0)
-    return (data.x - data.x[rows].mean(axis=0)) / np.where(sd > 1e-12, sd, 1.0)
+    each: Floats = (data.x - data.x[rows].mean(axis=0)) / np.where(sd > 1e-12, sd, 1.0)
+    return each

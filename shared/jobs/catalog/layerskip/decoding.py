@@ -86,8 +86,10 @@ class GenerateParams(PromptParams):
             raise ValueError(f"policy {self.policy} is for strategy self_speculative")
         if self.policy == "adaptive" and self.tune is None:
             raise ValueError("policy adaptive needs tune: job:<id>/tune.json, with measured c and h")
-        if self.policy == "adaptive" and self.batch_size > 1:
-            raise ValueError("policy adaptive chooses the exit of each step; batch_size must be 1")
+        if self.policy != "static" and self.batch_size > 1:
+            raise ValueError(f"policy {self.policy} chooses each step by itself; batch_size must be 1")
+        if self.assistant_confidence_threshold and self.batch_size > 1:
+            raise ValueError("assistant_confidence_threshold ends each draft by itself; batch_size must be 1")
         return self
 
 
@@ -156,6 +158,12 @@ class TuneParams(PromptParams):
     )
     confirm: int = Field(3, ge=1, le=64, description="Best choices that are run for real.")
     repeats: int = Field(5, ge=1, le=100, description="Times each is timed; medians count.")
+
+    @model_validator(mode="after")
+    def _end_by_tokens(self) -> Self:
+        if self.stop_words:
+            raise ValueError("stop_words end an answer by its text; tune takes stop_token_ids")
+        return self
 
     @field_validator("exit_layers", "speculations")
     @classmethod
