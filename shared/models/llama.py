@@ -137,7 +137,10 @@ class Llama(nn.Module):
         """cos and sin (length, head_dim)."""
         device = self.lm_head.weight.device
         if self._angles is None or len(self._angles[0]) < length or self._angles[0].device != device:
-            self._angles = cos_sin(length, self.config.inverse_frequencies().to(device))
+            with torch.inference_mode(
+                False
+            ):  # a look in the middle of training must not leave tensors training can't use
+                self._angles = cos_sin(length, self.config.inverse_frequencies().to(device))
         cos, sin = self._angles
         return cos[:length], sin[:length]
 

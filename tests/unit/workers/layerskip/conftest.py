@@ -71,10 +71,15 @@ def micro_decoder(kernel):
 def context(cache):
     """`context(folder, {ref: path})`."""
 
-    def make(folder, inputs=None, say=lambda event, data: None):
-        return LocalContext(folder, inputs=inputs, say=say, cache=cache)
+    made = []
 
-    return make
+    def make(folder, inputs=None, say=lambda event, data: None):
+        made.append(LocalContext(folder, inputs=inputs, say=say, cache=cache))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.release()
 
 
 @pytest.fixture(scope="session")
