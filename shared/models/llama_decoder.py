@@ -105,6 +105,7 @@ class LlamaDecoder:
         usable = weight.dtype == torch.float32 and weight.device.type == "cpu"
         self.kernel = kernel if usable else None
         self._compiled: Callable[..., Tensor] | None = None
+        self._compiled_rows = 0
         with torch.no_grad():
             self.layers = [Layer(block, config, self._matrix) for block in model.blocks]
             folded = (weight.float() * model.model.norm.weight.float()).to(weight.dtype)
@@ -148,11 +149,18 @@ class LlamaDecoder:
     def run_batch(self, x: Tensor, cache: Cache, first: int, last: int, starts: Sequence[int]) -> Tensor:
         """The same for a batch: x (batch, n, d), row i of sequence b at position starts[b] + i."""
         positions = torch.tensor(starts, device=self.device)[:, None] + torch.arange(x.shape[1], device=self.device)
-        return (self._compiled or self.run_rows)(x, cache, first, last, positions)
+        rows = x.shape[1]
+        if self._compiled is None or rows > self._compiled_rows:
+            return self.run_rows(x, cache, first, last, positions)
+        if rows > 1:  # always as many: another number would be another graph
+            x = F.pad(x, (0, 0, 0, self._compiled_rows - rows))
+            positions = positions[:, :1] + torch.arange(self._compiled_rows, device=self.device)
+        return self._compiled(x, cache, first, last, positions)[:, :rows]
 
-    def compile(self, mode: str | None = None) -> None:
-        """Batches run through torch.compile from now on: one graph for each run of layers and number of rows."""
+    def compile(self, rows: int, mode: str | None = None) -> None:
+        """Batches of one row, or of up to `rows`, run through torch.compile from now on: two graphs a run of layers."""
         self._compiled = torch.compile(self.run_rows, dynamic=False, mode=mode)
+        self._compiled_rows = rows
 
     # One sequence -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,9 @@ from workers.layerskip.decoding import Emit
 from workers.layerskip.verification import drawn, keep_greedy, keep_sampled
 from workers.layerskip.warping import Sampling
 
+MOST_DRAFTS = 64
+"""Rows padded to their neighbours' drafts write so far beyond their own end."""
+
 
 class BatchDecoding:
     """A model, a cache for so many rows, and a way to choose tokens."""
@@ -22,8 +25,7 @@ class BatchDecoding:
     def __init__(self, decoder: LlamaDecoder, sampling: Sampling, positions: int, batch: int) -> None:
         self.decoder, self.sampling = decoder, sampling
         self.layers, self.batch = decoder.config.layers, batch
-        self._room = positions
-        self._slack = 0
+        self.cache = decoder.cache(positions + MOST_DRAFTS + 2, batch)
 
     @torch.inference_mode()
     def plain(
@@ -31,7 +33,6 @@ class BatchDecoding:
         exit_layer: int | None = None,
     ) -> None:  # fmt: skip
         """A token a step for every row."""
-        self._begin(answers, 1)
         currents, starts = [list(answer.prompt) for answer in answers], [0] * len(answers)
         last = exit_layer or self.layers
         while any(answer.finish is None for answer in answers):
@@ -52,7 +53,6 @@ class BatchDecoding:
         emits: Sequence[Emit],
     ) -> None:  # fmt: skip
         """Steps of up to K + 1 tokens for every row."""
-        self._begin(answers, drafts + 1)
         currents, starts = [list(answer.prompt) for answer in answers], [0] * len(answers)
         while any(answer.finish is None for answer in answers):
             wanted = [min(drafts, max(0, a.left - 1)) if a.finish is None else 0 for a in answers]
@@ -69,17 +69,9 @@ class BatchDecoding:
                 )  # fmt: skip
             starts = self._parked(answers, starts)
 
-    def _begin(self, answers: Sequence[Answer], ahead: int) -> None:
-        longest = max(len(answer.prompt) for answer in answers)
-        self._slack = longest + ahead
-        self.cache = self.decoder.cache(self._room + self._slack, self.batch)
-
     def _parked(self, answers: Sequence[Answer], starts: list[int]) -> list[int]:
-        """Rows that have ended stay where they can't run out of the cache."""
-        return [
-            min(start, self._room) if answer.finish is None else 0
-            for answer, start in zip(answers, starts, strict=True)
-        ]
+        """Rows that have ended stay at the start, where they can't run out of the cache."""
+        return [start if answer.finish is None else 0 for answer, start in zip(answers, starts, strict=True)]
 
     def _draft(
         self, answers: Sequence[Answer], currents: list[list[int]], starts: list[int], exit_layer: int,

@@ -96,9 +96,9 @@ class Benchmark:
     def _compiled(self, decoder: LlamaDecoder) -> list[Contender]:
         """The batch loop with one row, whose shapes stay, through torch.compile; on CUDA as CUDA graphs."""
         compiled = LlamaDecoder(self.opened.load(decoder.dtype, decoder.device.type), None)
-        compiled.compile("reduce-overhead" if decoder.device.type == "cuda" else None)
         most = max(self.params.speculations)
-        loop = BatchDecoding(compiled, sampling_of(self.params), self.positions + most, 1)
+        compiled.compile(most + 1, "reduce-overhead" if decoder.device.type == "cuda" else None)
+        loop = BatchDecoding(compiled, sampling_of(self.params), self.positions, 1)
 
         def plain(number: int, emit: Emit) -> Answer:
             answer = self._new(number)

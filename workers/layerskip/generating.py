@@ -16,6 +16,7 @@ from shared.models.llama_decoder import LlamaDecoder
 from workers.layerskip.answers import Answer, Stopping
 from workers.layerskip.batching import BatchDecoding
 from workers.layerskip.decoding import Decoding, Emit
+from workers.layerskip.device_loop import takes_compiled
 from workers.layerskip.models import Opened
 from workers.layerskip.policies import CONFIDENCE, CONSTANT_K, HEURISTIC_K, Adaptive, Heuristic, Policy, Static
 from workers.layerskip.prompts import Prompt
@@ -143,7 +144,7 @@ class Generation:
         clocks = [_Clock(decoder) for _ in numbers]
         emits = [self._said(number, clock) for number, clock in zip(numbers, clocks, strict=True)]
         positions = max(len(answer.prompt) + answer.limit for answer in answers)
-        if len(answers) == 1:
+        if len(answers) == 1 and not self._in_graphs(decoder):
             decoding = Decoding(decoder, sampling_of(self.params), positions)
             self._one(decoding, answers[0], rngs[0], emits[0])
         else:
@@ -151,6 +152,13 @@ class Generation:
         for number, answer, clock in zip(numbers, answers, clocks, strict=True):
             self._time(number, answer, clock)
         return answers
+
+    def _in_graphs(self, decoder: LlamaDecoder) -> bool:
+        """On CUDA, at a static K: whether the batch loop with one row, compiled, was measured to be faster."""
+        if self.params.policy != "static" or self.params.assistant_confidence_threshold:
+            return False
+        rows = self.chosen.drafts + 1 if self.params.strategy == "self_speculative" else 2
+        return takes_compiled(decoder, self.opened.digest, max(2, rows), self.ctx.cache_dir)
 
     def _one(self, decoding: Decoding, answer: Answer, rng: torch.Generator, emit: Emit) -> None:
         if self.params.strategy == "self_speculative":

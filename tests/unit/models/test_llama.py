@@ -202,3 +202,26 @@ def test_first_weights_depend_on_the_seed_alone_and_residual_ones_are_smaller():
     assert float(block.mlp.up_proj.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
     assert float(block.mlp.down_proj.weight.detach().std()) == pytest.approx(0.02 / 8**0.5, rel=0.05)
     assert torch.equal(block.input_layernorm.weight, torch.ones(64))
+
+
+@pytest.mark.filterwarnings("ignore")  # what torch.compile loads warns
+def test_a_compiled_batch_gives_the_same_and_pads_to_one_number_of_rows():
+    import shutil
+
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    model = Llama(LlamaConfig(50, 32, 64, 2, 4, 2, 8))
+    initialise(model, 0, scale=0.2)
+    plain, fast = LlamaDecoder(model), LlamaDecoder(model)
+    fast.compile(4)
+    ids, caches = torch.randint(0, 50, (1, 20)), [decoder.cache(40, 1) for decoder in (plain, fast)]
+    at = 0
+    with torch.inference_mode():
+        for n in (9, 1, 4, 2, 1, 3):  # nine rows are too many to be compiled
+            piece = ids[:, at : at + n]
+            found = [
+                decoder.run_batch(decoder.embed(piece), cache, 0, 2, [at])
+                for decoder, cache in zip((plain, fast), caches, strict=True)
+            ]
+            torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+            at += n
