@@ -51,7 +51,7 @@ def test_a_model_is_trained_tuned_and_decoded_as_one_chain(tenfold):
 
 
 def test_training_whose_worker_is_killed_gives_the_same_bytes(tenfold, cluster):
-    params = SMALL | {"steps": 400, "seed": 3}
+    params = SMALL | {"steps": 1_500, "seed": 3}  # long enough to be caught in the middle
     straight = finished(tenfold, tenfold.submit("layerskip.train", params))
     job = tenfold.submit("layerskip.train", params)
     eventually(lambda: (found := tenfold.job(job.id)).progress is not None and found.progress.done >= 60)

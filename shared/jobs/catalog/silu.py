@@ -64,7 +64,7 @@ class CompareParams(Params):
     datasets: list[Dataset] = Field(
         [Ref("builtin:digits"), Ref("builtin:breast_cancer")],
         min_length=1,
-        max_length=16,
+        max_length=3,
         description="builtin:digits, builtin:breast_cancer, or CSV / NPZ: features first, integer label last.",
     )
     label: Annotated[Text, Field(min_length=1, max_length=200)] | None = Field(
@@ -82,7 +82,7 @@ class CompareParams(Params):
     )
     seeds: int = Field(30, ge=2, le=1_000, description="Paired networks; below 10 nothing is called significant.")
     noise_sigmas: list[Annotated[float, Field(gt=0, le=1e3)]] = Field(
-        [0.25, 0.5, 1.0, 2.0], min_length=1, max_length=16, description="Noise on test inputs, in their own sd."
+        [0.25, 0.5, 1.0, 2.0], min_length=1, max_length=6, description="Noise on test inputs, in their own sd."
     )
     gain: Literal["he", "own"] = Field(
         "he", description="Initial weights: He's for all, or each activation's own gain."

@@ -216,9 +216,9 @@ class BenchParams(PromptParams):
     """Strategies side by side: same model, same prompts, interleaved."""
 
     max_new_tokens: int = Field(128, ge=2, le=100_000, description="Per prompt.")
-    exit_layers: list[Layer] = Field([], max_length=32, description="E of speculative and early-exit rows.")
+    exit_layers: list[Layer] = Field([], max_length=4, description="E of speculative and early-exit rows.")
     speculations: list[Annotated[int, Field(ge=1, le=64)]] = Field(
-        [4, 6], min_length=1, max_length=32, description="K of speculative rows."
+        [4, 6], min_length=1, max_length=4, description="K of speculative rows."
     )
     rounds: int = Field(3, ge=1, le=100, description="Every strategy once a round; medians count.")
     transformers: bool = Field(True, description="transformers' generate() and assistant_early_exit as rows.")
