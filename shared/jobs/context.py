@@ -173,6 +173,11 @@ class JobContext(ABC):
     def cache_dir(self) -> Path:
         """A folder that jobs on this machine share, for what can be made again; name entries by content."""
 
+    @property
+    @abstractmethod
+    def builtin_dir(self) -> Path:
+        """Where what a job makes for all others becomes `builtin:<name>`, a file or folder of that name."""
+
     @abstractmethod
     def check(self) -> None:
         """Raises Cancelled, HandBack, TimedOut or LeaseLost when the method must stop; else returns at once."""

@@ -56,8 +56,10 @@ class LocalContext(JobContext):
     def input(self, ref: Ref) -> Path:
         if ref in self._inputs:
             return self._inputs[ref]
-        if ref.scheme == "builtin" and (path := shipped(ref.target, self.cache_dir / "builtin")):
-            return path
+        if ref.scheme == "builtin":
+            made = self.builtin_dir / ref.target
+            if path := made if made.exists() else shipped(ref.target, self.builtin_dir):
+                return path
         raise InvalidInput(f"{ref} is not among this run's inputs: {sorted(self._inputs) or 'none given'}")
 
     def input_digest(self, ref: Ref) -> str:
@@ -66,6 +68,10 @@ class LocalContext(JobContext):
     @property
     def cache_dir(self) -> Path:
         return self._cache
+
+    @property
+    def builtin_dir(self) -> Path:
+        return self._cache / "builtin"
 
     def check(self) -> None:
         if self.cancelled:

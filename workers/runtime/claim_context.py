@@ -59,6 +59,10 @@ class ClaimContext(JobContext):
     def cache_dir(self) -> Path:
         return self._inputs.cache_dir
 
+    @property
+    def builtin_dir(self) -> Path:
+        return self._inputs.builtin_dir
+
     def check(self) -> None:
         self._heartbeat.check()
 

@@ -37,6 +37,7 @@ class Inputs:
     def __init__(self, store: JobStore, artifacts: ArtifactStore, settings: Settings) -> None:
         self._store, self._artifacts, self._settings = store, artifacts, settings
         self.cache_dir = settings.data.resolve() / "cache"
+        self.builtin_dir = settings.data.resolve() / "builtin"
         self._cache = self.cache_dir / "inputs"
 
     def fetch(self, ref: Ref) -> Input:
@@ -93,7 +94,7 @@ class Inputs:
 
     def _builtin(self, ref: Ref) -> Input:
         """What jobs made under TENFOLD_DATA/builtin comes before what Tenfold ships."""
-        root = self._settings.data.resolve() / "builtin"
+        root = self.builtin_dir
         path = None if (root / ref.target).exists() else shipped(ref.target, root)
         if path is None:
             return self._folder(ref, root, "make it with the demo, or install the package that carries it")
