@@ -201,4 +201,5 @@ def _token(token: Token) -> dict[str, object]:
 
 
 def _allowed(model: AllowedModel) -> dict[str, object]:
-    return {"name": model.name, "ref": model.ref, "added_by": model.added_by, "added_at": rfc3339(model.added_ms)}
+    about = {"name": model.name, "ref": model.ref, "digest": model.digest}
+    return {**about, "added_by": model.added_by, "added_at": rfc3339(model.added_ms)}

@@ -71,18 +71,31 @@ class Attack:
             self.search.restore(saved["search"])
             looks = saved["looks"]
         self.stepped(self.search.step_number)
-        while self.search.step_number < self.schedule.n_steps and not self._is_done(looks):
-            step = self.search.step()
-            self._tell(step)
-            if step.number % self.schedule.test_steps == 0 or step.number == self.schedule.n_steps:
-                looks.append(self._looked(step.number))
-            self.stepped(1)
-            if step.number % EVERY == 0:
-                self.vault.put(name, {"search": self.search.state(), "looks": looks})
-                self.vault.save()
+        while True:
+            if self._is_due(looks):
+                looks.append(self._looked(self.search.step_number))
+                self._keep(name, looks)
+            elif self.search.step_number < self.schedule.n_steps and not self._is_done(looks):
+                self._tell(self.search.step())
+                self.stepped(1)
+                self._keep(name, looks)
+                if self.search.step_number % EVERY == 0:
+                    self.vault.save()
+            else:
+                break
         self.vault.put(name, None)
         best = max(looks, key=lambda one: (one["success"] if one["success"] is not None else -1.0, -one["total"]))
         return {"chosen": best, "last": looks[-1], "looks": looks, "steps": self.search.step_number}
+
+    def _keep(self, name: str, looks: Sequence[dict[str, Any]]) -> None:
+        """What the next save holds, whoever saves: always of the same step as the tables that grow."""
+        self.vault.put(name, {"search": self.search.state(), "looks": list(looks)})
+
+    def _is_due(self, looks: Sequence[dict[str, Any]]) -> bool:
+        """Whether this step is one to look at, and hasn't been."""
+        step = self.search.step_number
+        is_one = step > 0 and (step % self.schedule.test_steps == 0 or step == self.schedule.n_steps)
+        return is_one and not (looks and looks[-1]["step"] == step)
 
     def _is_done(self, looks: Sequence[dict[str, Any]]) -> bool:
         return self.schedule.stop_on_success and bool(looks) and looks[-1]["success"] == 1.0

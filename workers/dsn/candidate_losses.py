@@ -44,13 +44,14 @@ class CandidateLosses:
 
     def _starts(self, candidates: Tensor, current: Sequence[int] | None) -> list[tuple[int, int, int]]:
         """(first row, end row, suffix tokens shared) of every group."""
-        rows = len(candidates)
+        rows, length = candidates.shape
         if current is None or not self._reuse:
             return [(0, rows, 0)]
-        groups = self._groups or max(1, min(rows // GROUP_ROWS, candidates.shape[1]))
+        groups = self._groups or max(1, min(rows // GROUP_ROWS, length))
         differs = candidates.cpu() != torch.tensor(current)
-        first = differs.int().argmax(-1).masked_fill(~differs.any(-1), candidates.shape[1] - 1)
-        bounds = [rows * g // groups for g in range(groups + 1)]
+        first = differs.int().argmax(-1).masked_fill(~differs.any(-1), length - 1)
+        edges = torch.tensor([length * g // groups for g in range(1, groups)])
+        bounds = [0, *torch.searchsorted(first, edges).tolist(), rows]  # candidates come in position order
         return [(a, b, int(first[a:b].min())) for a, b in itertools.pairwise(bounds) if b > a]
 
     def _of_prompt(

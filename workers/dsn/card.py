@@ -125,6 +125,7 @@ def write_artifacts(evaluation: Evaluation, result: EvaluateResult, defending: D
 
 def write_common(trial: Trial, result: Mapping[str, Any]) -> None:
     """metrics.json, verdicts.csv, and if it was asked for what is revealed, encrypted."""
+    trial.progress.finish()
     trial.ctx.write_json("metrics.json", result)
     trial.ctx.write_text("verdicts.csv", verdict_table(trial.cells))
     if trial.params.reveal:

@@ -58,6 +58,10 @@ class Progress:
         self.total = max(self.total, self.done)
         self.ctx.progress(self.done, self.total, UNIT)
 
+    def finish(self) -> None:
+        """Everything is done; a resumed job did part of it in an earlier attempt."""
+        self.add(self.total - self.done)
+
 
 class Trial:
     """Opens everything in the order in which it can be refused: files, list, tokenizer, lengths; weights last."""
@@ -78,7 +82,6 @@ class Trial:
         self.vault = Vault(ctx, self.key, self.model_digest)
         self.progress = Progress(ctx)
         self.cells: list[Cell] = []
-        self.answered = 0
 
     # Prompts ------------------------------------------------------------------------------------------------------
 
@@ -109,9 +112,13 @@ class Trial:
         """Greedy answers to these messages, saved as one evaluated batch."""
         prompts = [self.target.chat.prompt(user) for user in users]
         found = self.vault.once(f"answers/{name}", lambda: self.decoder.answers(prompts))
-        self.answered += len(found)
         self.progress.add(len(found))
         return found
+
+    @property
+    def answered(self) -> int:
+        """Answers decoded, over all attempts."""
+        return sum(len(found) for found in self.vault.starting("answers/").values())
 
     def cell(self, name: str, about: tuple[str, int, str], suffix: str, prompts: Sequence[Behaviour]) -> Cell:
         """Answer and judge one set of prompts; `about` is (arm, run, split)."""
