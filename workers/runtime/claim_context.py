@@ -1,6 +1,7 @@
 """The JobContext of a job that runs in a cluster: files under its claim's prefix, reports through its heartbeat."""
 
 import json
+import shutil
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -49,7 +50,11 @@ class ClaimContext(JobContext):
     def input(self, ref: Ref) -> Path:
         found: Input = self._inputs.fetch(ref)
         self.inputs_read[str(ref)] = found.sha256
-        return found.path
+        return self._moved_here(found.path) if (ref.artifact or "").endswith(".enc") else found.path
+
+    def _moved_here(self, path: Path) -> Path:
+        """What is kept encrypted for some days only doesn't stay in the machine's cache: it goes with this attempt."""
+        return Path(shutil.move(path, self.work_dir / f"sealed-{path.name}"))
 
     def input_digest(self, ref: Ref) -> str:
         path = self.input(ref)

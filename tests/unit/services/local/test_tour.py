@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from services.local.demo import Tour
-from services.local.tour import Row, Stop, TourFailed, govsim, stops
+from services.local.tour import Row, Stop, TourFailed, dsn, govsim, stops
 from tests.unit.services.api_server import ID, Answer, job
 
 PATH = f"/v1/jobs/{ID}"
@@ -81,3 +81,27 @@ def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(serv
         Row("greedy ×5", "equality", "undefined"),
     ]
     assert rows[4] == Row("threshold ×5", "gain, units per agent", "120")
+
+
+def test_dsns_stop_says_so_where_the_switch_is_off(server, tenfold):
+    server.on("GET", "/v1/kinds", {"items": []})
+    assert dsn.STOP.run(tenfold, lambda jobs: []) == [Row("stand-in", "skipped", "this cluster runs without --redteam")]
+
+
+def test_dsns_stop_allows_the_stand_in_and_attacks_nothing_else(server, tenfold):
+    kind = {"kind": "dsn.evaluate", "version": 1, "method": "dsn", "pool": "gpu", "summary": "", "params_schema": {},
+            "result_schema": {}}  # fmt: skip
+    rate = {"rate": 0.5, "low": 0.3, "high": 0.7}
+    result = {"asr": {arm: {"test": {"exact": rate}} for arm in dsn.ARMS}, "counts": {"answers": 9},
+              "defences": {"none": {"asr": {"dsn": rate}}}}  # fmt: skip
+    server.on("GET", "/v1/kinds", {"items": [kind]})
+    server.on("PUT", "/v1/redteam/allowed/colours", {"name": "colours", "ref": "builtin:colours"})
+    server.on("POST", "/v1/jobs", Answer(job(), 202))
+
+    def follow(jobs):
+        return [jobs[0].model_copy(update={"result": result, "timings": {"run": 2.0}})]
+
+    rows = dsn.STOP.run(tenfold, follow)
+    assert server.calls("POST", "/v1/jobs")[0].json["params"]["model"] == "allowed:colours"
+    assert rows[0].value == "exact 0.50 [0.30, 0.70]"
+    assert rows[-1].value == "9 in 2.0 s"
