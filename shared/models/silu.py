@@ -66,6 +66,10 @@ def _value(x: Tensor, beta: float) -> Tensor:
     return torch.where(torch.isneginf(x) if beta > 0 else torch.isinf(x), torch.zeros_like(x), value)
 
 
+WORTH_CHOOSING = 2**17
+"""On the CPU a compiled core of fewer elements costs more to enter than it saves."""
+
+
 # SwiGLU ---------------------------------------------------------------------------------------------------------------
 
 
@@ -79,6 +83,8 @@ def swiglu(g: Tensor, u: Tensor, impl: Impl = "auto", save: Save = "recompute") 
     if g.shape != u.shape:
         raise ValueError(f"gate {tuple(g.shape)} and up {tuple(u.shape)} must have one shape")
     if impl == "auto":
+        if g.is_cpu and g.numel() < WORTH_CHOOSING:
+            return eager_swiglu(g, u)
         from shared.models.swiglu_choice import chosen
 
         impl = chosen(g, u)
@@ -101,10 +107,13 @@ def eager_swiglu(g: Tensor, u: Tensor) -> Tensor:
 
 
 def once_rounded(g: Tensor, u: Tensor) -> Tensor:
-    """f(g)·u in float32 (doubles stay doubles), rounded once to the storage type: what fused kernels compute."""
+    """f(g)·u in float32 (doubles stay doubles), rounded once to the storage type: what fused kernels compute.
+
+    Of finite gates: a gate of −∞ gives NaN here as in torch; `silu` by itself takes limits.
+    """
     if g.dtype in (torch.float16, torch.bfloat16):
-        return (_value(g.float(), 1.0) * u.float()).to(g.dtype)
-    return _value(g, 1.0) * u
+        return (F.silu(g.float()) * u.float()).to(g.dtype)
+    return F.silu(g) * u
 
 
 def once_rounded_backward(g: Tensor, u: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,9 +121,8 @@ def once_rounded_backward(g: Tensor, u: Tensor, grad: Tensor) -> tuple[Tensor, T
     wide = torch.float32 if g.dtype in (torch.float16, torch.bfloat16) else g.dtype
     g_, u_, grad_ = g.to(wide), u.to(wide), grad.to(wide)
     s = torch.sigmoid(g_)
-    value = torch.where(s == 0, torch.zeros_like(s), g_ * s)
-    slope = torch.where(torch.isposinf(g_), torch.ones_like(s), s + value * (1 - s))  # f′ = σ + f(1 − σ)
-    return (grad_ * u_ * slope).to(g.dtype), (grad_ * value).to(u.dtype)
+    value = g_ * s
+    return (grad_ * u_ * (s + value * (1 - s))).to(g.dtype), (grad_ * value).to(u.dtype)  # f′ = σ + f(1 − σ)
 
 
 class RecomputedSwiglu(torch.autograd.Function):

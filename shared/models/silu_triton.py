@@ -31,7 +31,7 @@ if triton is not None:
         row, column = at // width, at % width
         gate = tl.load(g + row * g_stride + column, mask=inside).to(tl.float32)
         up = tl.load(u + row * u_stride + column, mask=inside).to(tl.float32)
-        value = tl.where(gate == float("-inf"), 0.0, gate * tl.sigmoid(gate))
+        value = gate * tl.sigmoid(gate)
         tl.store(o + at, (value * up).to(o.dtype.element_ty), mask=inside)
 
     @triton.jit  # type: ignore[untyped-decorator]
@@ -43,7 +43,7 @@ if triton is not None:
         up = tl.load(u + row * u_stride + column, mask=inside).to(tl.float32)
         grad = tl.load(d + row * d_stride + column, mask=inside).to(tl.float32)
         s = tl.sigmoid(gate)
-        value = tl.where(gate == float("-inf"), 0.0, gate * s)
+        value = gate * s
         slope = value + s * (1.0 - value)
         to = both + row * 2 * width + column
         tl.store(to, (grad * up * slope).to(both.dtype.element_ty), mask=inside)

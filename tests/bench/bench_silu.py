@@ -112,8 +112,10 @@ def interleaved(contenders: dict[str, Callable[[], Any]], rounds: int, device: s
     contenders["eager"]()
     repeat = max(1, int(0.005 / max(_now(device) - start, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, run in contenders.items():
+    order = list(contenders.items())
+    for number in range(rounds):
+        turn = number % len(order)  # nobody always follows the same other
+        for name, run in [*order[turn:], *order[:turn]]:
             start = _now(device)
             for _ in range(repeat):
                 run()
