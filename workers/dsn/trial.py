@@ -111,7 +111,8 @@ class Trial:
     def answers(self, name: str, users: Sequence[str]) -> list[str]:
         """Greedy answers to these messages, saved as one evaluated batch."""
         prompts = [self.target.chat.prompt(user) for user in users]
-        found = self.vault.once(f"answers/{name}", lambda: self.decoder.answers(prompts))
+        with self.ctx.timed("decode"):
+            found = self.vault.once(f"answers/{name}", lambda: self.decoder.answers(prompts))
         self.progress.add(len(found))
         return found
 
@@ -139,7 +140,8 @@ class Trial:
         def compute() -> dict[str, list[Any]]:
             return {judge: [[j.verdict, j.score] for j in said] for judge, said in self.panel.judge(items).items()}
 
-        found = self.vault.once(f"verdicts/{name}", compute)
+        with self.ctx.timed("judge"):
+            found = self.vault.once(f"verdicts/{name}", compute)
         verdicts: dict[str, list[Verdict]] = {judge: [one[0] for one in said] for judge, said in found.items()}
         scores: dict[str, list[float | None]] = {judge: [one[1] for one in said] for judge, said in found.items()}
         return with_votes(verdicts, self.panel.voters), scores
@@ -172,7 +174,8 @@ class Trial:
     def provenance(self) -> Provenance:
         model: Any = self.target.model
         return Provenance(
-            model=str(self.params.model), model_digest=self.model_digest, behaviours_digest=self.behaviours.digest,
+            model=str(self.params.model), model_digest=self.model_digest,
+            tokenizer_digest=self.target.tokenizer_digest, behaviours_digest=self.behaviours.digest,
             seed=self.params.seed, dtype=str(model.dtype).removeprefix("torch."), device=model.device.type,
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )  # fmt: skip
