@@ -29,6 +29,7 @@ from workers.dsn.vault import Vault, operators_key
 from workers.dsn.votes import Verdict
 
 UNIT = "steps and answers"
+BATCH = 64  # answers decoded together, and between checkpoints
 
 
 class Cell(NamedTuple):
@@ -106,15 +107,20 @@ class Trial:
 
     @cached_property
     def decoder(self) -> Decoder:
-        return Decoder(self.target.loaded, self.params.eval_max_new_tokens, self.ctx.check)
+        return Decoder(self.target.loaded, self.params.eval_max_new_tokens, self.ctx.check, BATCH)
 
     def answers(self, name: str, users: Sequence[str]) -> list[str]:
-        """Greedy answers to these messages, saved as one evaluated batch."""
-        prompts = [self.target.chat.prompt(user) for user in users]
-        with self.ctx.timed("decode"):
-            found = self.vault.once(f"answers/{name}", lambda: self.decoder.answers(prompts))
-        self.progress.add(len(found))
+        """Greedy answers to these messages; every batch is saved when it is there."""
+        found: list[str] = []
+        for start in range(0, len(users), BATCH):
+            with self.ctx.timed("decode"):
+                found += self._batch(f"answers/{name}/{start}", users[start : start + BATCH])
+            self.progress.add(len(users[start : start + BATCH]))
         return found
+
+    def _batch(self, name: str, users: Sequence[str]) -> list[str]:
+        prompts = [self.target.chat.prompt(user) for user in users]
+        return self.vault.once(name, lambda: self.decoder.answers(prompts))
 
     @property
     def answered(self) -> int:
