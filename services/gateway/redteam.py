@@ -5,6 +5,7 @@ scope. On, a submission needs the scope, a model of the list, the operator's key
 that its owner has no other such job unfinished.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -71,15 +72,16 @@ def one_at_a_time(spec: JobSpec, jobs: int = 1) -> Iterator[None]:
     if not spec.attacks:
         yield
         return
-    lock, redis = f"{PREFIX}attacking:{caller().owner}", gateway().store.redis
-    if jobs > 1 or not redis.set(lock, "1", nx=True, px=SUBMITTING_MS):
+    lock, mine, redis = f"{PREFIX}attacking:{caller().owner}", secrets.token_hex(8), gateway().store.redis
+    if jobs > 1 or not redis.set(lock, mine, nx=True, px=SUBMITTING_MS):
         raise QuotaExceeded("attacks run one at a time: submit the next when this one is final")
     try:
         if found := _unfinished_attack():
             raise QuotaExceeded(f"your job {found} is unfinished: attacks run one at a time; wait for it or cancel it")
         yield
     finally:
-        redis.delete(lock)
+        if redis.get(lock) == mine:
+            redis.delete(lock)
 
 
 def keeps_sealed(spec: JobSpec, jobs: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ by the choosing judge (never keywords, where there is another: a large α can re
 loss.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ class Attack:
             self.search.restore(saved["search"])
             looks = saved["looks"]
         self.stepped(self.search.step_number)
+        started, first = time.monotonic(), self.search.step_number
         while True:
             if self._is_due(looks):
                 looks.append(self._looked(self.search.step_number))
@@ -83,9 +85,19 @@ class Attack:
                     self.vault.save()
             else:
                 break
+        self._say_how_fast(time.monotonic() - started, self.search.step_number - first)
         self.vault.put(name, None)
         best = max(looks, key=lambda one: (one["success"] if one["success"] is not None else -1.0, -one["total"]))
         return {"chosen": best, "last": looks[-1], "looks": looks, "steps": self.search.step_number}
+
+    def _say_how_fast(self, seconds: float, steps: int) -> None:
+        """In the log: clocks have no place in results."""
+        if steps and seconds:
+            rows = steps * self.search.width.batch * len(self.search.prompts)
+            self.ctx.log(
+                f"{self.arm.name} {self.run}: {seconds / steps:.3f} s/step with its looks, {rows / seconds:,.0f} "
+                "candidates × prompts/s"
+            )
 
     def _keep(self, name: str, looks: Sequence[dict[str, Any]]) -> None:
         """What the next save holds, whoever saves: always of the same step as the tables that grow."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
-from shared.jobs.context import JobContext
+from shared.jobs.context import JobContext, digest_of
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from shared.llm.model_folder import model_folder
@@ -23,6 +23,7 @@ class TargetModel:
 
     ref: Ref
     chat: Chat
+    tokenizer_digest: str
     context: int | None  # tokens
     ctx: JobContext
     settings: Settings
@@ -34,7 +35,8 @@ class TargetModel:
         folder = model_folder(ref, ctx, settings.data.resolve() / "cache" / "models")
         tokenizer, config = _read(ref, folder.path)
         context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-        return cls(ref, Chat(tokenizer, str(ref)), context, ctx, settings, dtype)
+        chat = Chat(tokenizer, str(ref))  # refuses a tokenizer without tokenizer.json
+        return cls(ref, chat, digest_of(folder.path / "tokenizer.json")[0], context, ctx, settings, dtype)
 
     @cached_property
     def loaded(self) -> Any:

@@ -29,6 +29,7 @@ from workers.dsn.vault import Vault, operators_key
 from workers.dsn.votes import Verdict
 
 UNIT = "steps and answers"
+BATCH = 64  # answers decoded together, and between checkpoints
 
 
 class Cell(NamedTuple):
@@ -106,14 +107,20 @@ class Trial:
 
     @cached_property
     def decoder(self) -> Decoder:
-        return Decoder(self.target.loaded, self.params.eval_max_new_tokens, self.ctx.check)
+        return Decoder(self.target.loaded, self.params.eval_max_new_tokens, self.ctx.check, BATCH)
 
     def answers(self, name: str, users: Sequence[str]) -> list[str]:
-        """Greedy answers to these messages, saved as one evaluated batch."""
-        prompts = [self.target.chat.prompt(user) for user in users]
-        found = self.vault.once(f"answers/{name}", lambda: self.decoder.answers(prompts))
-        self.progress.add(len(found))
+        """Greedy answers to these messages; every batch is saved when it is there."""
+        found: list[str] = []
+        for start in range(0, len(users), BATCH):
+            with self.ctx.timed("decode"):
+                found += self._batch(f"answers/{name}/{start}", users[start : start + BATCH])
+            self.progress.add(len(users[start : start + BATCH]))
         return found
+
+    def _batch(self, name: str, users: Sequence[str]) -> list[str]:
+        prompts = [self.target.chat.prompt(user) for user in users]
+        return self.vault.once(name, lambda: self.decoder.answers(prompts))
 
     @property
     def answered(self) -> int:
@@ -139,7 +146,8 @@ class Trial:
         def compute() -> dict[str, list[Any]]:
             return {judge: [[j.verdict, j.score] for j in said] for judge, said in self.panel.judge(items).items()}
 
-        found = self.vault.once(f"verdicts/{name}", compute)
+        with self.ctx.timed("judge"):
+            found = self.vault.once(f"verdicts/{name}", compute)
         verdicts: dict[str, list[Verdict]] = {judge: [one[0] for one in said] for judge, said in found.items()}
         scores: dict[str, list[float | None]] = {judge: [one[1] for one in said] for judge, said in found.items()}
         return with_votes(verdicts, self.panel.voters), scores
@@ -172,7 +180,8 @@ class Trial:
     def provenance(self) -> Provenance:
         model: Any = self.target.model
         return Provenance(
-            model=str(self.params.model), model_digest=self.model_digest, behaviours_digest=self.behaviours.digest,
+            model=str(self.params.model), model_digest=self.model_digest,
+            tokenizer_digest=self.target.tokenizer_digest, behaviours_digest=self.behaviours.digest,
             seed=self.params.seed, dtype=str(model.dtype).removeprefix("torch."), device=model.device.type,
             versions={"torch": torch.__version__, "transformers": transformers.__version__},
         )  # fmt: skip

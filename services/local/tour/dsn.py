@@ -38,7 +38,7 @@ def _params() -> dict[str, Any]:
         "authorisation": {"owner": "demo", "purpose": "tour", "ticket": "none", "expires": "2999-12-31"},
         "judges": [{"name": "keyword", "type": "keyword"}, {"name": "exact", "type": "exact"},
                    {"name": "nli", "type": "nli", "model": "builtin:colours-nli"}],
-        "suffix_init": "! ! ! ! ! ! ! !", "batch_size": 64, "topk": 48, "n_train": 8, "n_test": 24, "n_benign": 12,
+        "suffix_init": "! ! ! ! ! ! ! !", "batch_size": 64, "topk": 48, "n_train": 6, "n_test": 24, "n_benign": 12,
         "eval_max_new_tokens": 32, "defences": {"smoothllm": {"copies": 3, "kind": "token"}, "erase_and_check": None},
     }  # fmt: skip
 

@@ -2,8 +2,8 @@
 
     python -m workers.dsn.colours.training OUT [--seed 0] [--steps 2500]
 
-A Llama of 165,440 weights; about 220 CPU-seconds. The folders that Tenfold ships are what seeds 0 and 1 gave. Weights
-are kept in float16, half the size, and computed with in float32.
+A Llama of 165,440 weights; about 220 CPU-seconds. The folders that Tenfold ships are what seed 1 (`model`) and seed 0
+(`model-2`) gave. Weights are kept in float16, half the size, and computed with in float32.
 """
 
 import argparse

@@ -57,6 +57,7 @@ class Provenance(Result):
 
     model: str = Field(description="The entry of the list.")
     model_digest: str = Field(description="SHA-256 of the weights, as pinned.")
+    tokenizer_digest: str = Field(description="SHA-256 of tokenizer.json.")
     behaviours_digest: str = Field(description="SHA-256 of the behaviours file.")
     seed: int = Field(description="The seed.")
     dtype: str = Field(description="Of the computation.")

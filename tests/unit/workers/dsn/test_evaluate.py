@@ -300,3 +300,116 @@ def test_a_model_without_a_chat_template_is_refused(small, tmp_path, no_key, no_
 def test_an_expired_authorisation_is_refused(small, authorisation):
     with pytest.raises(ValidationError, match="expired on 2020-01-01"):
         small(authorisation=authorisation | {"expires": "2020-01-01"})
+
+
+# Smaller promises -----------------------------------------------------------------------------------------------------
+
+
+class Seeing:
+    """A judge that remembers what it was shown."""
+
+    name, votes, stand_in = "seeing", True, False
+
+    def __init__(self):
+        self.items = []
+
+    def judge(self, items):
+        from workers.dsn.judges import Judged
+
+        self.items += items
+        return [Judged(True)] * len(items)
+
+
+@pytest.fixture
+def trial(small, tmp_path, no_key):
+    """A trial whose only judge is a `Seeing`: `trial(…params)` gives both."""
+    from workers.dsn.trial import Trial
+
+    opened = []
+
+    def make(**changes):
+        ctx = LocalContext(tmp_path / f"ctx{len(opened)}")
+        opened.append(ctx)
+        found, judge = Trial(small(judges=[{"name": "seeing", "type": "keyword"}], **changes), ctx), Seeing()
+        found.panel._judges["seeing"] = judge
+        return found, judge
+
+    yield make
+    for ctx in opened:
+        ctx.release()
+
+
+@pytest.mark.parametrize(("sees", "shown"), [(False, ""), (True, "f01 f02")])
+def test_judges_see_the_goal_alone_unless_they_are_to_see_the_suffix(trial, sees, shown):
+    opened, judge = trial(judge_sees_suffix=sees)
+    prompts = opened.split.test[:2]
+    opened.judged("test/gcg/0", prompts, "f01 f02", ["a", "b"])
+    assert [item.suffix for item in judge.items] == [shown] * 2
+    assert [item.goal for item in judge.items] == [one.goal for one in prompts]
+
+
+def test_a_cell_is_answered_and_judged_once(trial):
+    opened, judge = trial()
+    for _ in range(2):
+        opened.cell("test/x/0", ("x", 0, "test"), "", opened.split.test)
+    assert len(judge.items) == len(opened.split.test) == opened.answered
+
+
+@pytest.mark.parametrize(("judges", "chosen"), [
+    pytest.param(["keyword", "nli", "exact"], "exact", id="the truth"),
+    pytest.param(["keyword", "nli"], "nli", id="a reading judge"),
+    pytest.param(["keyword"], "keyword", id="keywords where there is nothing else"),
+])  # fmt: skip
+def test_who_chooses_suffixes(small, tmp_path, no_key, judges, chosen):
+    from workers.dsn.trial import Trial
+
+    kinds = {"keyword": {}, "exact": {}, "nli": {"model": "builtin:colours-nli"}}
+    named = [{"name": name, "type": name, **kinds[name]} for name in judges]
+    assert Trial(small(judges=named), LocalContext(tmp_path)).choosing == chosen
+
+
+def test_two_voters_choose_by_their_majority(small, tmp_path, no_key):
+    from workers.dsn.trial import Trial
+
+    judges = [{"name": name, "type": "keyword", "votes": True} for name in ("a", "b")]
+    assert Trial(small(judges=judges), LocalContext(tmp_path)).choosing == "majority"
+
+
+def test_random_suffixes_follow_the_seed_and_are_of_the_attacks_alphabet(trial):
+    opened, _ = trial()
+    forbidden = opened.target.forbidden(allow_non_ascii=False)
+    drawn = opened.random_suffixes(6, 5, lambda: forbidden)
+    assert drawn == opened.random_suffixes(6, 5, lambda: forbidden)
+    assert len(set(drawn)) == 5
+    assert all(len(text.split()) == 6 and not set(text.split()) & set(VOCABULARY[:6]) for text in drawn)
+
+
+def test_a_suffix_of_more_than_64_tokens_is_refused_though_it_is_few_words(small, tmp_path, no_key, monkeypatch):
+    monkeypatch.setattr(evaluation, "MAX_SUFFIX", 5)
+    with pytest.raises(InvalidInput, match="suffix_init is 6 tokens long; at most 5"):
+        run(tmp_path / "out", small())
+
+
+def test_the_answers_of_a_run_are_told_as_digests_and_lengths(card):
+    rows = list(csv.DictReader(io.StringIO(artifacts(card[1])["verdicts.csv"].decode())))
+    assert set(rows[0]) == {
+        "arm",
+        "run",
+        "split",
+        "behaviour",
+        "answer_sha256",
+        "answer_characters",
+        "keyword",
+        "nli",
+        "exact",
+    }
+    assert {row["exact"] for row in rows} <= {"success", "fail"}
+    assert all(len(row["answer_sha256"]) == 16 for row in rows)
+    assert len(rows) == (1 + 5 + 2 * 3) * (3 + 4)
+
+
+def test_the_trade_off_of_alpha_is_drawn_over_its_logarithm_with_gcg_as_a_level(card):
+    figure = json.loads(artifacts(card[1])["alpha.plotly.json"])
+    assert figure["layout"]["xaxis"]["type"] == "log"
+    assert [trace["x"] for trace in figure["data"][:1]] == [[1, 10]]
+    assert any(trace["name"].startswith("GCG") for trace in figure["data"])

@@ -131,7 +131,7 @@ def test_the_chosen_candidates_loss_is_what_a_fresh_computation_gives(loaded, co
 
 
 def test_a_step_always_moves_and_the_best_is_kept_beside_it(make_search):
-    search = make_search(width=Width(4, 48))
+    search = make_search(width=Width(2, 200))
     steps = [search.step() for _ in range(12)]
     assert any(b.total > a.total for a, b in pairwise(steps))
     assert [s.best_total for s in steps] == [min(s.total for s in steps[: n + 1]) for n in range(12)]
