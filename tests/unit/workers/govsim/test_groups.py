@@ -72,7 +72,7 @@ def test_every_field_of_a_condition_is_among_those_tested():
             {"experiment": "universalization", "communication": False, "allocation": "proportional"},
             "fishery universalization | threshold ×5 | allocation proportional, communication false", id="two-fields",
         ),
-        pytest.param({"names": list("ABCDE"), "runs": 7, "seed": 1}, "fishery default | threshold ×5", id="no-condition"),
+        pytest.param({"names": list("ABCDE"), "seed": 1}, "fishery default | threshold ×5", id="no-condition"),
         pytest.param({"temperature": 0.7}, "fishery default | threshold ×5", id="nothing-to-scripted-agents"),
     ],
 )  # fmt: skip
