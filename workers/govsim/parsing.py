@@ -20,7 +20,8 @@ DENIED = r"(?:limit|agreement|consensus|maximum|cap|quota|number|figure)"
 NONE_SAID = re.compile(
     rf"""\W*(?:
         n\s*/\s*a\b | na\b | nan\b | none\b | null\b | nothing\b | never\b | unspecified\b | undefined\b
-      | (?:there\s+(?:was|is|were)\s+)? no\b (?!\s+more\b) (?:\s*$ | \s*[.,;:(!] | \**\s*\n | \s+(?:\w+\s+){{0,4}}?{DENIED}\b)
+      | (?:there\s+(?:was|is|were)\s+)? no\b (?!\s+more\b)
+            (?:\s*$ | \s*[.,;:(!] | \**\s*\n | \s+(?:\w+\s+){{0,4}}?{DENIED}\b)
       | (?:(?:it\s+)?(?:was|is)\s+)? not\s+(?:\w+\s+){{0,2}}?
             (?:applicable|specified|agreed|stated|mentioned|given|set|reached|determined|established|defined)\b
       | (?:(?:they|we|everyone|people|agents|the\s+\w+)\s+)? (?:did|have|has|had|could)(?:n['’]t|\s+not)\b
@@ -293,7 +294,7 @@ def merge(first: Said, again: str, parser: Parser, names: Sequence[str]) -> Said
     ends = second.ends if second.ends is not None else _is_yes(re.search(r"\b(yes|no)\b", unlabelled, re.I))
     speaker = second.next_speaker if second.next_speaker is not None else _first_named(unlabelled, names)
     return Said(
-        first.text,
+        second.text if first.text is None else first.text,
         first.ends if first.ends is not None else ends,
         first.next_speaker if first.next_speaker is not None else speaker,
     )

@@ -25,6 +25,7 @@ from workers.govsim.asking import Counts, Interview, Question, Sampling, Voice
 from workers.govsim.clock import Month
 from workers.govsim.memory import Memory
 from workers.govsim.prompts import ANSWER_LABEL, Prompt, Prompts, Told, prompts_of
+from workers.govsim.questions import number_repair
 from workers.govsim.randomness import Draws, Purpose
 from workers.govsim.together import all_of
 
@@ -151,12 +152,12 @@ def score_of(test: Subskill, rights: list[bool], unreadable: int) -> SubskillSco
 def question_of(prompts: Prompts, params: SubskillsParams, voice: Voice, test: Subskill, item: Item) -> Question[int]:
     """A test's question on an item, read like a harvest but for the clamping."""
     parser, units = voice.parser, prompts.scene.unit_words
-    message = f"Finish with the answer alone, in this form:\n{ANSWER_LABEL} N"
+    repair = number_repair("")
     return Question(
         test, f"item{item.number}", prompt_of(prompts, test, item, params.official_wording), params.max_tokens,
         read=lambda replies: parser.harvest(replies[0], replies[1] if len(replies) > 1 else None, 10**9, units),
         fallback=lambda replies: UNREADABLE,
-        repair=lambda replies: message if len(replies) == 1 and parser.asks_again(replies[0], True) else None,
+        repair=lambda replies: repair if len(replies) == 1 and parser.asks_again(replies[0], True) else None,
         agent=None if test.endswith("_math") else item.persona,
         place=(item.number,),
     )  # fmt: skip

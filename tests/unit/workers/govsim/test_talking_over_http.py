@@ -1,6 +1,7 @@
 """Societies against a real HTTP server that is slow, fails, limits, garbles and cuts off; killed and resumed."""
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -151,6 +152,22 @@ def test_a_truncated_answer_is_repaired_and_on_record(server, play):
     assert '"finish_reason":"length"' in text
     assert "run0/month1/harvest/agent2/again1" in text
     assert '"fallback":true' not in text
+
+
+@pytest.mark.parametrize("prefill", ["no", "vllm"])
+def test_blank_answers_are_counted_and_make_the_run_invalid(tmp_path, prefill):
+    """A model that spends all its tokens on reasoning says nothing, however often it is asked."""
+
+    def mute(request):
+        return "" if "/harvest/" in request.key else scripted(request)
+
+    with OpenAIServer(mute) as server:
+        endpoints = endpoints_file(tmp_path, server.url, prefill=prefill)
+        run_job(tmp_path / "job", endpoints, {"runs": 1, "months": 1})
+        asked = Counter(server.counts)
+    assert {asked[key] for key in asked if "/harvest/" in key} == {1}
+    result = json.loads((tmp_path / "job" / "result.json").read_text())
+    assert (result["invalid_runs"], result["fallback_rate"]) == (1, pytest.approx(5 / 51))
 
 
 def test_a_server_that_never_answers_fails_the_job_for_now(server, tmp_path):
