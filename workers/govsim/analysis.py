@@ -153,7 +153,7 @@ class Analysis:
         for path, defaults in self._sources:
             for run in read_runs(path, defaults):
                 self._ctx.check()
-                yield defaults.source, run
+                yield defaults.source, replace(run, source=defaults.source) if isinstance(run, ImportedRun) else run
 
     @cached_property
     def _replies(self) -> dict[str, dict[tuple[int, str], bool]]:

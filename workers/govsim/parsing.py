@@ -217,7 +217,7 @@ def meant_number(text: str, unit_words: Sequence[str]) -> int | None:
     """
     line = next((line for line in text.splitlines() if ANY_NUMBER.search(line)), "")[:LONGEST_LINE]
     unit = "|".join(unit_words)
-    beside = re.compile(rf"({NUMBER})\W{{0,4}}(?:{unit})\b", re.I)
+    beside = re.compile(rf"({NUMBER})\W{{0,4}}(?:{unit})(?!\w)", re.I)
     meant = OPENING_NUMBER.match(line) or beside.search(line)
     if meant is None:
         return _unspecified_number(line)
@@ -244,7 +244,7 @@ def _unspecified_number(line: str) -> int | None:
 @cache
 def _equations(unit: str) -> re.Pattern[str]:
     """Numbers joined by signs of arithmetic, an equals sign, and the result: `100 / 2 / 5 = 10`, units allowed."""
-    operand = rf"[\s()$]*{NUMBER}(?:\s*(?:{unit})\b)?[\s()$]*"
+    operand = rf"[\s()$]*{NUMBER}(?:\s*(?:{unit})(?!\w))?[\s()$]*"
     side = rf"{operand}(?:[-+*/×÷x]{operand})*"
     return re.compile(rf"{side}(?:[=≈]{side})+", re.I)
 

@@ -23,6 +23,7 @@ from shared.jobs.catalog.govsim import SimulateParams, Subskill, SubskillScore, 
 from shared.jobs.context import JobContext
 from workers.govsim.asking import Counts, Interview, Question, Sampling, Voice
 from workers.govsim.clock import Month
+from workers.govsim.links import MOST_LINKED
 from workers.govsim.memory import Memory
 from workers.govsim.prompts import ANSWER_LABEL, Prompt, Prompts, Told, prompts_of
 from workers.govsim.questions import number_repair
@@ -99,7 +100,18 @@ class SubskillTests:
             self._ctx.checkpoint(
                 {"scores": [score.model_dump() for score in self.scores], "counts": vars(self.counts).copy()}
             )
-        self._ctx.write_text(SCORES, "".join(self._line(score) for score in self.scores))
+        keys = self.keys()
+        self._ctx.write_text(SCORES, "".join(self._line(score, keys[score.test]) for score in self.scores))
+
+    def keys(self) -> dict[str, list[str]]:
+        """Test → keys of its prompts, those of wrong answers first, as many as a point of a figure names."""
+        journal = self._ctx.journal(ITEMS)
+        journal.handle.flush()
+        keys: dict[str, dict[bool, list[str]]] = {}
+        with journal.path.open("rb") as lines:
+            for item in map(json.loads, lines):
+                keys.setdefault(item["test"], {False: [], True: []})[item["right"]].append(item["key"])
+        return {test: [*own[False], *own[True]][:MOST_LINKED] for test, own in keys.items()}
 
     async def _ask(self, test: Subskill) -> None:
         items = draw_items(self._params.items, ALL_TESTS.index(test), Draws(self._params.seed))
@@ -122,9 +134,9 @@ class SubskillTests:
         self._ctx.progress(self.counts.questions + interview.counts.questions, total, "items")
         return None if answer == UNREADABLE else answer
 
-    def _line(self, score: SubskillScore) -> str:
+    def _line(self, score: SubskillScore, keys: list[str]) -> str:
         about = {"model": str(self._params.model), "scenario": self._params.scenario}
-        return json.dumps({**about, **score.model_dump()}) + "\n"
+        return json.dumps({**about, **score.model_dump(), "keys": keys}) + "\n"
 
     def _resume(self) -> None:
         restored = self._ctx.restored()
@@ -151,7 +163,8 @@ def score_of(test: Subskill, rights: list[bool], unreadable: int) -> SubskillSco
 
 def question_of(prompts: Prompts, params: SubskillsParams, voice: Voice, test: Subskill, item: Item) -> Question[int]:
     """A test's question on an item, read like a harvest but for the clamping."""
-    parser, units = voice.parser, prompts.scene.unit_words
+    parser = voice.parser
+    units = STOCK_WORDS[prompts.scenario] if test == "dynamics" else prompts.scene.unit_words
     repair = number_repair("")
     return Question(
         test, f"item{item.number}", prompt_of(prompts, test, item, params.official_wording), params.max_tokens,
@@ -173,8 +186,8 @@ def prompt_of(prompts: Prompts, test: Subskill, item: Item, official_wording: bo
     words = WORDS[prompts.scenario]
     if test == "dynamics" and official_wording and prompts.scenario == "pollution":
         words = words | OFFICIAL_POLLUTION
-    question = words[test].format(N=item.stock, M=item.taken)
-    return prompts.question(told, f"{question} {HOW}\n{ANSWER_LABEL} N {words['unit']}")
+    question, unit = words[test].format(N=item.stock, M=item.taken), "stock" if test == "dynamics" else "unit"
+    return prompts.question(told, f"{question} {HOW}\n{ANSWER_LABEL} N {words[unit]}")
 
 
 def _memories(prompts: Prompts, test: Subskill, item: Item) -> Memory:
@@ -215,6 +228,7 @@ MATH: dict[str, str] = {
 WORDS: dict[str, dict[str, str]] = {
     "fishery": {
         "unit": "tons of fish",
+        "stock": "tons of fish",
         "dynamics": (
             "Suppose there are {N} tons of fish in the lake when the month begins, and each of the five fishermen, you "
             "included, catches {M} tons. How many tons of fish are in the lake when the next month begins?"
@@ -230,6 +244,7 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "pasture": {
         "unit": "flocks of sheep",
+        "stock": "hectares of grass",
         "dynamics": (
             "Suppose there are {N} hectares of grass when the month begins, and each of the five shepherds, you "
             "included, lets {M} flocks graze. How many hectares of grass are there when the next month begins?"
@@ -244,7 +259,8 @@ WORDS: dict[str, dict[str, str]] = {
         ),
     },
     "pollution": {
-        "unit": "",
+        "unit": "pallets of widgets",
+        "stock": "%",
         "dynamics": (
             "Suppose {N} % of the river's water is unpolluted when the month begins, and each of the five factory "
             "owners, you included, produces {M} pallets of widgets. What percentage of the water is unpolluted when "
@@ -261,6 +277,9 @@ WORDS: dict[str, dict[str, str]] = {
         ),
     },
 }
+
+STOCK_WORDS = {"fishery": ("tons", "ton"), "pasture": ("hectares", "hectare"), "pollution": ("%", "percent")}
+"""What replies call a unit of the stock, for the strict parser."""
 
 OFFICIAL_POLLUTION = {
     "dynamics": (
