@@ -20,7 +20,7 @@ from shared.jobs.references import Ref
 from shared.llm.chat import ChatCall, Reply
 from shared.llm.generation import Row, generate
 from shared.llm.model_cache import ModelCache, ModelKey
-from shared.llm.model_folder import model_folder
+from shared.llm.model_folder import ModelFolder, model_folder
 from shared.settings import Settings
 
 MOST_ROWS = 64
@@ -93,7 +93,12 @@ class LocalChat:
     @classmethod
     def open(cls, ref: Ref, ctx: JobContext, settings: Settings) -> "LocalChat":
         """The model behind a reference, loaded or still warm. Raises InvalidInput."""
-        folder = model_folder(ref, ctx, settings.data.resolve() / "cache" / "models")
+        return cls.load(check_folder(ref, ctx, settings), settings)
+
+    @classmethod
+    def load(cls, checked: "CheckedFolder", settings: Settings) -> "LocalChat":
+        """The model in a folder, loaded or still warm. Raises InvalidInput."""
+        ref, folder = checked
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
         load = partial(_load, ref, folder.path, dtype, device)
@@ -186,14 +191,36 @@ def _settle(future: asyncio.Future[Reply], outcome: Reply | Exception) -> None:
         future.set_result(outcome)
 
 
+class CheckedFolder(NamedTuple):
+    """A folder that holds a model to chat with, as far as one can tell without loading it."""
+
+    ref: Ref
+    folder: ModelFolder
+
+
+def check_folder(ref: Ref, ctx: JobContext, settings: Settings) -> CheckedFolder:
+    """The folder behind a reference, with its tokenizer and chat template. Raises InvalidInput."""
+    folder = model_folder(ref, ctx, settings.data.resolve() / "cache" / "models")
+    try:
+        _tokenizer(ref, folder.path)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InvalidInput(f"{ref} can't be loaded as a causal language model: {error}") from error
+    return CheckedFolder(ref, folder)
+
+
+def _tokenizer(ref: Ref, folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise InvalidInput(
+            f"{ref} has no chat template: take a model tuned for chat, or put chat_template.jinja into its folder"
+        )
+    return tokenizer
+
+
 def _load(ref: Ref, folder: Path, dtype: str, device: str) -> LoadedModel:
     load: Any = AutoModelForCausalLM.from_pretrained  # its types know nothing of output_loading_info
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if not tokenizer.chat_template:
-            raise InvalidInput(
-                f"{ref} has no chat template: take a model tuned for chat, or put chat_template.jinja into its folder"
-            )
+        tokenizer = _tokenizer(ref, folder)
         model, found = load(
             folder,
             local_files_only=True,

@@ -21,7 +21,7 @@ from shared.jobs.context import JobContext
 from shared.jobs.references import Ref
 from shared.llm.chat import ChatModel
 from shared.llm.kept import KeptReplies
-from shared.llm.models import open_models
+from shared.llm.models import check_models, open_models
 from shared.models.sentences import Encoder, KeptVectors, open_encoder
 from shared.settings import Settings
 from workers.govsim.agents import mind_of
@@ -61,8 +61,10 @@ def simulate(params: SimulateParams, ctx: JobContext) -> SimulateResult:
 async def _simulate_talking(params: SimulateParams, ctx: JobContext) -> SimulateResult:
     refs = {policy.model for policy in llm_agents(params).values()} | {framework_of(params)}
     settings = Settings()
-    async with open_models(refs, ctx, settings) as models:
-        return await talk_through(params, ctx, models, open_encoder(params.memory_encoder, ctx, settings))
+    checked = check_models(refs, ctx, settings)
+    encoder = open_encoder(params.memory_encoder, ctx, settings)  # small: it is tried by opening it
+    async with checked.open() as models:
+        return await talk_through(params, ctx, models, encoder)
 
 
 async def talk_through(

@@ -14,6 +14,7 @@ from shared.jobs.catalog.govsim import SimulateParams
 from shared.jobs.errors import Cancelled, InvalidInput, Permanent, Retryable
 from shared.jobs.local import LocalContext
 from tests.openai_server import Behaviour, OpenAIServer
+from tests.tiny_model import save_tiny_model
 from tests.unit.workers.govsim.endpoint_process import (
     POLICY,
     endpoints_file,
@@ -216,6 +217,22 @@ def test_a_cancelled_society_stops_while_models_are_slow(tmp_path):
         with pytest.raises(Cancelled):
             asyncio.run(asyncio.wait_for(talk_over_http(params, ctx, endpoints_file(tmp_path, server.url)), 10))
         ctx.release()
+
+
+def test_a_missing_encoder_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch):
+    from shared.llm import local
+    from workers.govsim.jobs import simulate
+
+    model, encoder = (f"file:{digit * 64}" for digit in "01")
+    monkeypatch.setattr(local, "_load", lambda *_: pytest.fail("loaded weights"))
+    monkeypatch.setenv("TENFOLD_DATA", str(tmp_path / "data"))
+    (tmp_path / "empty").mkdir()
+    folder = save_tiny_model(tmp_path / "tiny")
+    ctx = LocalContext(tmp_path / "job", inputs={model: folder, encoder: tmp_path / "empty"})
+    with pytest.raises(InvalidInput, match=encoder):
+        simulate(SimulateParams(policies={"type": "llm", "model": model}, memory_encoder=encoder), ctx)
+    ctx.release()
+    assert ctx.artifacts == ()
 
 
 @pytest.mark.parametrize(
