@@ -35,7 +35,7 @@ def run(tenfold: Tenfold, follow: Follow) -> list[Row]:
 
 
 def _rows(group: dict[str, Any]) -> list[Row]:
-    society = group["group"].rpartition(" | ")[2]  # "fishery default | threshold ×4 + fixed 30"
+    society = group["group"].split(" | ")[1]  # "fishery default | threshold ×4 + fixed 30"
     return [Row(society, words, _value(group[measure])) for measure, words in MEASURES.items()]
 
 
