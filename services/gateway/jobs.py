@@ -13,6 +13,7 @@ from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Ro
 from services.gateway.state import gateway
 from services.gateway.submissions import audit, authorise, model_for, new_job, submission, submit_once
 from services.gateway.views import JobPage, JobView, as_json, item_json, job_json
+from shared import tracing
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import Conflict, NotFound
@@ -96,6 +97,7 @@ def submit_job() -> Response:
         return parts.store.submit(new, by)
 
     submitted = submit_once(by, attempt)
+    tracing.annotate(job_id=submitted.id, kind=body.kind)
     if submitted.created:
         audit(body.kind, "submitted", submitted.id)
     record = submitted.record or find_job(submitted.id)

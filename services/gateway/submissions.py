@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_mod
 from services.gateway.auth import caller, require
 from services.gateway.references import look_up
 from services.gateway.state import gateway
+from shared import tracing
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import BadRequest, FieldError, StorageFull, UnknownReference
@@ -91,6 +92,7 @@ def new_job(body: SubmitBody, at: tuple[str | int, ...] = ("body", "params")) ->
         timeout_s=body.timeout_s,
         awaited=used.awaited,
         references=used.references,
+        traceparent=tracing.traceparent(),
     )
 
 
