@@ -52,13 +52,18 @@ def make_worker_app(settings: Settings, pool: str) -> Celery:
     return app
 
 
-def run_worker(pool: str, slots: int, name: str | None, settings: Settings) -> None:
-    """Serve one pool until SIGTERM. Two workers of one pool on one machine need different names."""
+def run_worker(
+    pool: str, slots: int, name: str | None, settings: Settings, exit_when_idle_s: float | None = None
+) -> None:
+    """Serve one pool until SIGTERM, or until it had no job for `exit_when_idle_s`.
+
+    Two workers of one pool on one machine need different names."""
     name = f"{name or pool}@{socket.gethostname()}"
     os.environ["TENFOLD_WORKER"] = name  # inherited by the children
     tracing.name_service(f"tenfold-worker-{pool}")
     configure_logs(settings.log_level)
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
+    warden.exit_when_idle_s = exit_when_idle_s
     _connect(warden)
     app = make_worker_app(settings, pool)
     app.worker_main(
