@@ -22,6 +22,7 @@ from services.gateway.submissions import (
     submit_once,
 )
 from services.gateway.views import JobPage, JobView, as_json, item_json, job_json
+from shared import tracing
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import Conflict, NotFound
@@ -108,6 +109,7 @@ def submit_job() -> Response:
             return submitted
 
     submitted = submit_once(by, attempt)
+    tracing.annotate(job_id=submitted.id, kind=body.kind)
     if submitted.created:
         audit(body.kind, "submitted", submitted.id)
     record = submitted.record or find_job(submitted.id)

@@ -14,6 +14,7 @@ from services.gateway.auth import caller
 from services.gateway.redteam import authorise, check, offered
 from services.gateway.references import look_up
 from services.gateway.state import gateway
+from shared import tracing
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import BadRequest, FieldError, QuotaExceeded, StorageFull, UnknownReference
@@ -110,6 +111,7 @@ def new_job(body: SubmitBody, at: tuple[str | int, ...] = ("body", "params")) ->
         timeout_s=body.timeout_s,
         awaited=used.awaited,
         references=used.references,
+        traceparent=tracing.traceparent(),
     )
 
 

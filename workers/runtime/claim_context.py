@@ -3,11 +3,13 @@
 import json
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from shared import tracing
 from shared.artifacts import ArtifactStore
 from shared.jobs.catalog import find
 from shared.jobs.context import Artifact, JobContext, Restored, digest_of_input
@@ -19,6 +21,9 @@ from shared.jobs.replies import PACKED, LooseReplies, Replies
 from shared.jobs.store import Claim
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.inputs import Input, Inputs
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
 
 PARTS_BEFORE_JOINING = 32
 
@@ -39,6 +44,7 @@ class ClaimContext(JobContext):
         self._claim, self._heartbeat, self._artifacts, self._inputs = claim, heartbeat, artifacts, inputs
         self.inputs_read: dict[str, str] = {}
         """sha256 by reference, for the manifest."""
+        self._run_span: Context | None = None
         self._saves = 0
         self._writing = threading.Lock()
         self._pointer = self._usable_checkpoint(record)
@@ -73,6 +79,21 @@ class ClaimContext(JobContext):
 
     def log(self, message: str) -> None:
         self._heartbeat.log(message, {"message": message})
+
+    def timing(self, name: str, seconds: float) -> None:
+        super().timing(name, seconds)
+        if self._run_span is not None:  # each measured phase is a span, whatever thread measured it
+            tracing.past(name, seconds, self._run_span)
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """The method's run as a span, its phases below it."""
+        with tracing.span("run"):
+            self._run_span = tracing.current()
+            try:
+                yield
+            finally:
+                self._run_span = None
 
     def listed(self) -> str:
         """The finished artifacts as the record keeps them."""

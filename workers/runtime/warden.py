@@ -5,7 +5,10 @@ cancelled, timed out nor handed back in its time, and returns the jobs whose chi
 incarnation of this worker. It asks the system, not Celery, so nothing is missed while Redis is away.
 """
 
+import math
+import os
 import shutil
+import signal
 import threading
 import time
 
@@ -31,6 +34,10 @@ class Warden:
     def __init__(self, name: str, pool: str, slots: int, settings: Settings, store: JobStore) -> None:
         self.name, self.pool, self.slots, self.settings, self.store = name, pool, slots, settings, store
         self._workers = WorkerList(store)
+        self.exit_when_idle_s: float | None = None
+        """After so long without a job the worker stops as SIGTERM would stop it: a job that comes meanwhile is handed
+        back."""
+        self._idle_since = time.monotonic()
         self._stopping_since: float | None = None
         self._wake = threading.Event()
         self._work = settings.data.resolve() / "work"
@@ -56,7 +63,9 @@ class Warden:
 
     def round(self) -> None:
         """Look at every job this worker holds, once."""
-        for job_id in self.store.held_by(self.name):
+        held = self.store.held_by(self.name)
+        self._stop_when_idle(is_idle=not held)
+        for job_id in held:
             record = self._record(job_id)
             if record is None or record.worker != self.name:
                 continue
@@ -70,6 +79,15 @@ class Warden:
         else:
             self.store.request_hand_back(self.name)
         self._alive_file.touch()
+
+    def _stop_when_idle(self, *, is_idle: bool) -> None:
+        now = time.monotonic()
+        if not is_idle:
+            self._idle_since = now
+        elif self._stopping_since is None and now - self._idle_since > (self.exit_when_idle_s or math.inf):
+            log.info("idle: stopping", worker=self.name, idle_s=self.exit_when_idle_s)
+            self._stopping_since = now
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _watch(self) -> None:
         while True:
