@@ -80,8 +80,8 @@ class ClaimContext(JobContext):
     def log(self, message: str) -> None:
         self._heartbeat.log(message, {"message": message})
 
-    def timing(self, name: str, seconds: float) -> None:
-        super().timing(name, seconds)
+    def timing(self, name: str, seconds: float, key: str | None = None) -> None:
+        super().timing(name, seconds, key)
         if self._run_span is not None:  # each measured phase is a span, whatever thread measured it
             tracing.past(name, seconds, self._run_span)
 
