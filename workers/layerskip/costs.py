@@ -51,17 +51,22 @@ def measure(decoder: LlamaDecoder, cached: int, rows: Sequence[int] = ROWS, roun
         return lambda: decoder.run(decoder.embed(ids[n]), cache, 0, layers, cached)
 
     def heads(n: int) -> Callable[[], object]:
-        """What the loop does to say n tokens and read the last: head, likeliest, fetch, embed."""
+        """What verification does with n rows."""
         x = decoder.embed(ids[n])
+        return lambda: decoder.head(x[-n:]).argmax(-1).tolist()
 
-        def run() -> object:
-            said = decoder.head(x).argmax(-1).tolist()
-            return decoder.embed(torch.tensor(said[-1:], device=decoder.device))
+    kept = torch.empty_like(decoder.embed(ids[max(rows)]))
 
-        return run
+    def drafted() -> object:
+        """What the loop does for one draft beside its layers: head, likeliest, fetch, embed, exit cache."""
+        logits = decoder.head(kept[-1:])
+        token = int(logits[0].argmax())
+        x = decoder.embed(torch.tensor([token], device=decoder.device))
+        kept[0:1] = x
+        return x
 
     passes = _medians({n: through(n) for n in rows}, decoder, rounds)
-    said = _medians({n: heads(n) for n in rows}, decoder, rounds)
+    said = _medians({**{n: heads(n) for n in rows}, 1: drafted}, decoder, rounds)
     layer = passes[1] / layers
     c = {n: passes[n] / passes[1] for n in rows}
     return Measured(layer, CostModel(c, said[1] / layer, {n: said[n] / said[1] for n in rows}))
