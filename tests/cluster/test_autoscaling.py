@@ -119,7 +119,7 @@ def test_a_deployment_follows_the_queue_and_handing_back_repeats_at_most_one_che
     with Tenfold(cluster.url, patience_s=30) as tenfold:
         try:
             ids = burst(tenfold, jobs=12, steps=20)
-            ids += burst(tenfold, jobs=1, steps=150)  # still runs when the others' workers are removed
+            ids += burst(tenfold, jobs=3, steps=150)  # still runs when the others' workers are removed
             began = time.monotonic()
             while any(not tenfold.job(id).is_final for id in ids):
                 now = queue(tenfold)

@@ -5,7 +5,6 @@ cancelled, timed out nor handed back in its time, and returns the jobs whose chi
 incarnation of this worker. It asks the system, not Celery, so nothing is missed while Redis is away.
 """
 
-import math
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ import structlog
 
 from shared.jobs.errors import NotFound
 from shared.jobs.record import JobRecord
-from shared.jobs.store import JobStore
+from shared.jobs.store import PREFIX, JobStore
 from shared.jobs.workers import WorkerList
 from shared.settings import Settings
 from workers.runtime.processes import end_group, is_living_child
@@ -64,7 +63,7 @@ class Warden:
     def round(self) -> None:
         """Look at every job this worker holds, once."""
         held = self.store.held_by(self.name)
-        self._stop_when_idle(is_idle=not held)
+        self._stop_when_idle(held)
         for job_id in held:
             record = self._record(job_id)
             if record is None or record.worker != self.name:
@@ -80,11 +79,14 @@ class Warden:
             self.store.request_hand_back(self.name)
         self._alive_file.touch()
 
-    def _stop_when_idle(self, *, is_idle: bool) -> None:
+    def _stop_when_idle(self, held: list[str]) -> None:
+        """Idle is a worker without a job while none waits in its pool: one that is still starting has work to do."""
+        if self.exit_when_idle_s is None or self._stopping_since is not None:
+            return
         now = time.monotonic()
-        if not is_idle:
+        if held or self.store.redis.zcard(f"{PREFIX}queued:{self.pool}"):
             self._idle_since = now
-        elif self._stopping_since is None and now - self._idle_since > (self.exit_when_idle_s or math.inf):
+        elif now - self._idle_since > self.exit_when_idle_s:
             log.info("idle: stopping", worker=self.name, idle_s=self.exit_when_idle_s)
             self._stopping_since = now
             os.kill(os.getpid(), signal.SIGTERM)

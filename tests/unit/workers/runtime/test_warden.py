@@ -1,5 +1,6 @@
 """The thread in a worker's main process that answers for its children."""
 
+import os
 import signal
 import subprocess
 import time
@@ -97,7 +98,9 @@ def test_settings_of_the_graces_have_the_promised_defaults() -> None:
 def stopped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The signals that a warden sends to its own process."""
     sent: list[int] = []
-    monkeypatch.setattr("workers.runtime.warden.os.kill", lambda pid, number: sent.append(number))
+    real = os.kill
+    own = os.getpid()
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(number) if pid == own else real(pid, number))
     return sent
 
 
@@ -120,6 +123,15 @@ def test_a_worker_with_a_job_is_not_idle_however_long_it_takes(bench, warden, st
     warden.round()
     child.kill()
     child.wait()
+    assert stopped == []
+
+
+def test_a_worker_that_is_still_starting_is_not_idle_while_jobs_wait_in_its_pool(bench, warden, stopped) -> None:
+    bench.submit("test.noop", {})
+    warden.exit_when_idle_s = 0.05
+    warden.round()
+    time.sleep(0.06)
+    warden.round()
     assert stopped == []
 
 
