@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from workers.insta.index_file import FORMAT_VERSION
+
 
 def synthetic_index(folder: Path, tasks: int, d: int = 8) -> Path:
     """The unpacked folder of an index with so many tasks of one instruction each; vectors are zeros."""
@@ -18,5 +20,5 @@ def synthetic_index(folder: Path, tasks: int, d: int = 8) -> Path:
     }  # fmt: skip
     for name, array in arrays.items():
         np.save(out / f"{name}.npy", array)
-    (out / "manifest.json").write_text(json.dumps({"format_version": 1, "version": "synthetic"}))
+    (out / "manifest.json").write_text(json.dumps({"format_version": FORMAT_VERSION, "version": "synthetic"}))
     return out

@@ -3,6 +3,7 @@
 Pairwise transferability, the older selectors' way, is not among them: it needs a tuned model for each pair of tasks.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -100,13 +101,27 @@ class Retriever:
     def sampled(self) -> Searcher:
         return Searcher(self._samples)
 
-    @property
+    @cached_property
     def _samples(self) -> NDArray[np.float16]:
-        if self.index.samples is None:
+        samples = self.index.samples
+        if samples is None or not samples.any():
             raise InvalidInput(
-                f"{self.index.name} holds no examples, which method data_sample compares; index with samples: true"
+                f"{self.index.name} holds no examples, which method data_sample compares; give tasks an example "
+                "{input, output} and index with samples: true"
             )
-        return self.index.samples
+        return samples
+
+    def rankable(self, method: str, candidates: Ints) -> Ints:
+        """Candidates that a method can rank. Raises InvalidInput where data_sample finds none with an example."""
+        if method != "data_sample":
+            return candidates
+        left = candidates[self.has_sample[candidates]]
+        if not len(left):
+            raise InvalidInput(
+                f"method data_sample: none of the {len(candidates)} tasks left by the filters has an example; loosen "
+                "filters, or choose another method"
+            )
+        return left
 
     def searcher(self, rules: Rules) -> Searcher:
         return self.aligned if rules.use_head and rules.method != "insta_unaligned" else self.plain
@@ -198,7 +213,7 @@ class Retriever:
         return Scored(scoring.by_score(scores, self.index.id_rank, candidates[has_sample[candidates]]), spread)
 
     def _fused(self, target: Target, vectors: Vectors, rules: Rules, candidates: Ints) -> Scored:
-        """Reciprocal rank fusion of INSTA and BM25: Σ 1/(60 + rank)."""
+        """Reciprocal rank fusion of INSTA and BM25: Σ 1/(60 + rank). Ranks, and so the spread, are among candidates."""
         scores = np.zeros(self.index.size)
         methods: tuple[Ranker, ...] = ("insta", "bm25")
         for method in methods:
@@ -221,7 +236,7 @@ def retriever_of(index: Index) -> Retriever:
 
 def _shuffled(candidates: Ints, target: Target, seed: int) -> Ranking:
     """An order of its own for every target, the same for the same seed."""
-    salt = int.from_bytes(target.id.encode()[-8:] or b"\0", "big")
+    salt = int.from_bytes(hashlib.sha256(target.id.encode()).digest(), "big")
     return Ranking(np.random.default_rng([seed, salt]).permutation(candidates), None)
 
 

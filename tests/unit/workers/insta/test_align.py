@@ -71,6 +71,17 @@ def test_an_aligned_index_answers_queries(aligned, context, tmp_path):
     assert scores[True] != scores[False]
 
 
+def test_the_map_of_an_aligned_index_has_target_and_tasks_in_one_space(aligned, context, tmp_path):
+    _, folder, _ = aligned(steps=40, penalty=0, learning_rate=0.01)
+    ctx = context(tmp_path / "q", {INDEX: folder / "index.tar"})
+    query(QueryParams(index=INDEX, task_id="tenfold/sort_words", k=3), ctx)
+    ctx.close()
+    drawn = {trace["name"]: trace for trace in json.loads((tmp_path / "q" / "map.plotly.json").read_text())["data"]}
+    star, found = drawn["tenfold/sort_words"], opened(folder / "index.tar", tmp_path / "u")
+    place = found.position()[0][found.find("tenfold/sort_words")].tolist()
+    assert (star["x"][0], star["y"][0]) == pytest.approx(place, abs=2e-4)
+
+
 def test_no_step_changes_no_ranking(aligned, our_index, context, tmp_path):
     result, folder, _ = aligned(steps=0)
     assert (result.loss_first, result.loss_last) == (None, None)

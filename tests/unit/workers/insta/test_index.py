@@ -21,7 +21,7 @@ from shared.models.sentence_encoder import can_run
 from tests.synthetic_insta import synthetic_index
 from workers.insta import indexing
 from workers.insta.index import Index, open_folder
-from workers.insta.index_file import MEMBERS, unpack
+from workers.insta.index_file import MEMBERS, unpack, write_tar
 from workers.insta.jobs import index, query
 from workers.insta.moments import background
 
@@ -100,6 +100,15 @@ def test_opening_reads_nothing_that_grows_with_the_library(tmp_path):
 
     memory_to_open(10)  # what is imported at the first use
     assert memory_to_open(200_000) < memory_to_open(2_000) + 64 * 1024
+
+
+def test_an_array_of_any_order_comes_back_as_it_was(tmp_path):
+    array = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))
+    with (tmp_path / "x.tar").open("wb") as out:
+        write_tar(out, {"axes.npy": array})
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    assert np.load(tmp_path / "axes.npy").tolist() == array.tolist()
 
 
 # Changing an index ----------------------------------------------------------------------------------------------------
@@ -245,14 +254,14 @@ def test_a_base_of_another_encoder_is_refused(make_index, landscape, tmp_path):
 def test_an_index_of_another_version_is_refused(make_index, landscape, tmp_path):
     _, base = make_index(tmp_path / "base", landscape)
     other = repacked(base, tmp_path / "other.tar", format_version=7)
-    with pytest.raises(InvalidInput, match="format version 7; this Tenfold reads version 1: index the library again"):
+    with pytest.raises(InvalidInput, match="format version 7; this Tenfold reads version 2: index the library again"):
         make_index(tmp_path / "next", landscape, {BASE: other}, base_index=BASE)
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        pytest.param({"format_version": 7}, "format version 7; this Tenfold reads version 1", id="version"),
+        pytest.param({"format_version": 7}, "format version 7; this Tenfold reads version 2", id="version"),
         pytest.param({"encoder": {"ref": "builtin:minilm", "digest": "0" * 64, "max_tokens": 256, "backend": "torch"}},
                      "mixed encoders: the index was made with builtin:minilm of digest 000000000000", id="encoder"),
     ],
