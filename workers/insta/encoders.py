@@ -61,6 +61,10 @@ def encoder_of(index: Index, ctx: JobContext) -> SentenceEncoder:
 def load(folder: Path, backend: str, max_tokens: int, cache: Path, name: str) -> SentenceEncoder:
     """Kept in the process. Raises InvalidInput."""
     wanted: Backend | None = None if backend == "best" else backend  # type: ignore[assignment]
+    if wanted == "openvino-bf16" and can_run("openvino-f32") and not can_run(wanted):
+        raise InvalidInput(
+            "backend openvino-bf16: this processor doesn't compute in bfloat16; ask for best or openvino-f32"
+        )
     try:
         return SentenceEncoder.load(folder, wanted, max_tokens, cache / "openvino")
     except (ValueError, BackendMissing, tarfile.TarError) as error:

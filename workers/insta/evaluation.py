@@ -62,6 +62,11 @@ class Evaluation:
         self.allowed = self.filters.of(None)
         for method in params.methods:
             self.retriever.rankable(method, self.allowed)
+        if "insta_unaligned" in params.methods and not index.is_aligned:
+            raise InvalidInput(
+                f"methods: insta_unaligned is insta without its head, and {index.name} has none; leave it out, or "
+                "measure an index with a head"
+            )
         self.targets, self.vectors = self._targets()
 
     def run(self) -> EvaluateResult:

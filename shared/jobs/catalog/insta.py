@@ -50,7 +50,11 @@ class IndexParams(Params):
     original_task_only: bool = Field(
         True, description="Keep templates flagged original_task (P3); all of a task's where none is flagged."
     )
-    samples: bool = Field(False, description="Embed each task's example too, for the method data_sample.")
+    samples: bool | None = Field(
+        None,
+        description="Embed each task's example too, for the method data_sample. Left out: a merge keeps those of "
+        "base_index, else false.",
+    )
     base_index: IndexRef | None = Field(None, description="An index whose vectors are reused where nothing changed.")
     update: Literal["replace", "merge"] = Field(
         "replace",
@@ -247,9 +251,13 @@ class AlignParams(Params):
     unseen_categories: list[Name] | None = Field(
         None, min_length=1, max_length=10_000, description="Kept out of validated training. Left out: drawn, 15 %."
     )
-    heldout_tasks: float = Field(0.1, ge=0, le=0.5, description="Share of seen tasks kept out of validated training.")
+    heldout_tasks: float = Field(
+        0.1, ge=0, le=0.5, description="Share of seen tasks (pairs: of whole data sets) kept out of validated training."
+    )
     refit: bool | None = Field(
-        None, description="Deliver a head trained on all tasks after validation. Left out: true for head."
+        None,
+        description="Deliver a head trained on all tasks after validation (pairs: up to the chosen epoch). Left out: "
+        "true for head.",
     )
     seed: Seed = 42
 
@@ -270,7 +278,8 @@ class Retrieval(Result):
 
 
 class BeforeAfter(Result):
-    """One set of queries before and after alignment; relevant is the same category (pairs: data set)."""
+    """One set of queries before and after alignment; relevant is the same category, without categories the same data
+    set; recipe pairs, with one task per data set: a query is one instruction, relevant are its data set's others."""
 
     before: Retrieval = Field(description="The encoder as it was.")
     after: Retrieval = Field(description="The aligned one.")
@@ -289,10 +298,12 @@ class AlignResult(Result):
     loss_first: float | None = Field(description="Loss of the first step; null without steps.")
     loss_last: float | None = Field(description="Loss of the last step.")
     dev_pearson: float | None = Field(description="Pearson(cos, label) on held-out pairs after training; pairs only.")
-    chosen_epoch: int | None = Field(description="The epoch delivered; pairs only.")
+    chosen_epoch: int | None = Field(
+        description="The epoch delivered, best on held-out tasks; the last without such; pairs only."
+    )
     heldout: BeforeAfter = Field(description="Held-out tasks of seen categories.")
     unseen: BeforeAfter = Field(description="Tasks of categories that were not trained on.")
-    unseen_categories: list[str] = Field(description="Those categories, at most 100.")
+    unseen_categories: list[str] = Field(description="Those categories or data sets, at most 100.")
     warnings: list[str] = Field(description="For one: that unseen categories lose.")
     index_version: str = Field(description="The new index.")
 

@@ -247,7 +247,14 @@ def test_warnings(ask, params, said):
 @pytest.mark.parametrize(
     ("text", "english"),
     [("Sort.", True), ("数字を並べ替える", False), (SORT, True), ("", True),
-     ("Ordnen Sie bitte alle Zahlen aus dieser Liste nach ihrer Größe", False)],
+     ("Ordnen Sie bitte alle Zahlen aus dieser Liste nach ihrer Größe", False),
+     ("Ordnen Sie bitte so alle Zahlen an, die in der Liste stehen, und was fehlt, ergänzen Sie", False),
+     ("No hay nada que hacer cuando la casa no está limpia y los niños no duermen", False),
+     ("Metti in ordine crescente tutti i numeri in questa lista e non in altre", False),
+     ("Coloque no final todos os números que não estão na lista e do resto faça uma soma", False),
+     ("Sorteer de getallen in de lijst van klein naar groot, of is dat niet wat we hebben", False),
+     ("Given a scientific question, generate a correct answer to it.", True),
+     ("Given an open-ended topic (movie, persons name, event) generate a simple trivia-type question.", True)],
 )  # fmt: skip
 def test_what_looks_english(text, english):
     assert looks_english(text) == english
