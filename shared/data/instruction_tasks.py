@@ -260,8 +260,8 @@ def _csv(path: Path, name: str) -> Iterator[InstructionTask]:
             ours, theirs = getattr(task, column), getattr(before or task, column)
             if before and ours != theirs:
                 raise InvalidInput(
-                    f"{task.where}: task {task.id!r} has {column} {ours!r}, at {before.where} it is {theirs!r}; give it "
-                    f"one {column}"
+                    f"{task.where}: task {task.id!r} has {column} {ours!r}, at {before.where} it is {theirs!r}; give "
+                    f"it one {column}"
                 )
         tasks[task.id] = replace(before, templates=(*before.templates, *task.templates)) if before else task
     yield from tasks.values()

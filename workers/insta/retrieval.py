@@ -20,12 +20,14 @@ from workers.insta.bm25 import BM25
 from workers.insta.index import Index, through_head
 from workers.insta.moments import Spread, background
 from workers.insta.scoring import Aggregate, Ints, Ranking
-from workers.insta.search import Searcher
+from workers.insta.search import NEAR_TIE, Searcher
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ranker = Literal["insta", "insta_unaligned", "bm25", "random", "all", "data_sample", "rrf"]
 RRF_CONSTANT = 60
+FEW = 4
+"""Where so many times the tasks asked for are candidates, only the first are scored in float64."""
 ONLY = "target"
 """The id of a target that a query writes out."""
 
@@ -160,6 +162,8 @@ class Retriever:
         if self._is_plain_cosine(vectors, rules) and depth is not None:
             return self._nearest(queries[0], rules, candidates, depth)
         similarities = vectors.similarities
+        if similarities is None and rules.aggregate != "vote" and depth is not None and FEW * depth <= len(candidates):
+            return self._first(queries, rules, candidates, depth)
         if similarities is None:
             similarities = self.searcher(rules).similarities(queries)
         return self._aggregated(similarities, rules, candidates)
@@ -194,6 +198,20 @@ class Retriever:
         found = self.searcher(rules).nearest(query, depth, allowed, self.index.id_rank)
         aligned = rules.use_head and rules.method != "insta_unaligned"
         return Scored(Ranking(found.rows, found.cosines), background(query, self.index.moments(aligned)))
+
+    def _first(self, queries: NDArray[np.float32], rules: Rules, candidates: Ints, depth: int) -> Scored:
+        """The first `depth` candidates: all tasks in float32, then those that may be among them in float64."""
+        searcher, aggregate = self.searcher(rules), rules.aggregate
+        assert aggregate != "vote"
+        scores = scoring.aggregate(searcher.rough(queries).astype(np.float64), self.offsets, aggregate)
+        spread = Spread(float(scores.mean()), float(scores.std()))
+        least = np.partition(scores[candidates], -depth)[-depth]
+        near = candidates[scores[candidates] >= least - 2 * NEAR_TIE]
+        lengths = np.diff(self.offsets)[near]
+        rows = np.concatenate([np.arange(self.offsets[task], self.offsets[task + 1]) for task in near])
+        exact = np.stack([searcher.exact(query, rows) for query in queries])
+        scores[near] = scoring.aggregate(exact, np.concatenate([[0], np.cumsum(lengths)]), aggregate)
+        return Scored(scoring.by_score(scores, self.index.id_rank, near), spread)
 
     def _aggregated(self, similarities: Floats, rules: Rules, candidates: Ints) -> Scored:
         if rules.aggregate == "vote":
