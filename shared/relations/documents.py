@@ -1,7 +1,7 @@
 """A document for relation extraction: sentences of tokens, entities with their mentions, labels between entities.
 
-The form of DocRED, Re-DocRED and JacRED. `parse_documents` reads a JSON array or JSONL and refuses what is broken, naming
-document and field; `as_json` gives back what was read, unknown keys included.
+The form of DocRED, Re-DocRED and JacRED. `parse_documents` reads a JSON array or JSONL and refuses what is broken,
+naming document and field; `as_json` gives back what was read, unknown keys included.
 """
 
 import json
@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -205,7 +206,7 @@ def _entity(mentions: Any, sentences: Sequence[Sequence[str]], at: str) -> tuple
 def _refuse_overlap(mentions: Sequence[Mention], at: str) -> None:
     """Real data repeats a mention now and then; half of one, in the same entity, is a mistake."""
     ordered = sorted(range(len(mentions)), key=lambda n: (mentions[n].sent_id, mentions[n].start, mentions[n].end))
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         a, b = mentions[before], mentions[after]
         if a.sent_id == b.sent_id and b.start < a.end and (a.start, a.end) != (b.start, b.end):
             _refuse(
@@ -290,10 +291,10 @@ def repaired(document: Document, name: str) -> Document:
 def _lengthened(mention: Mention, document: Document) -> Mention:
     tokens = document.sentences[mention.sent_id]
     name = _bare(mention.name)
-    if name != _bare("".join(tokens[mention.start : mention.end])) and mention.end < len(tokens):
-        if name == _bare("".join(tokens[mention.start : mention.end + 1])):
-            return replace(mention, end=mention.end + 1)
-    return mention
+    if name == _bare("".join(tokens[mention.start : mention.end])) or mention.end == len(tokens):
+        return mention
+    is_one_short = name == _bare("".join(tokens[mention.start : mention.end + 1]))
+    return replace(mention, end=mention.end + 1) if is_one_short else mention
 
 
 def _bare(text: str) -> str:
