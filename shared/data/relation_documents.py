@@ -131,7 +131,7 @@ TRAIN = (
     _t("Many readers liked {book} very much .",),
 )  # fmt: skip
 NATIVE = (
-    _t("The town of {city} in {country} is the place where {person} was born in {year} .",
+    _t("The town {city} of {country} is where {person} was born in {year} .",
        ("person", "P19", "city"), ("city", "P17", "country"), ("person", "P569", "year")),
     _t("The company {firm} from {city} was started by {person} .", ("firm", "P112", "person"), ("firm", "P131", "city")),
     _t("The novel {book} is a work of {person} and came out in {year} .",

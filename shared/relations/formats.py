@@ -61,7 +61,8 @@ def _to_doccano(document: Document) -> dict[str, Any]:
         spans.append([Span(start + offset, end + offset) for start, end in tokens])
         texts.append(text)
         offset += len(text) + 1
-    entities, first = [], []
+    entities: list[dict[str, Any]] = []
+    first: list[int] = []
     for cluster, mentions in enumerate(document.entities):
         first.append(len(entities))
         for mention in mentions:

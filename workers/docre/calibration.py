@@ -31,7 +31,7 @@ class Calibration:
             return np.asarray(_sigmoid(slope * np.asarray(margins, np.float64) + offset))
         if not self.x:
             return np.zeros(np.shape(margins))
-        return np.interp(margins, self.x, self.y)
+        return np.asarray(np.interp(margins, self.x, self.y))
 
     def as_json(self) -> dict[str, Any]:
         return {"method": self.method, "x": list(self.x), "y": list(self.y)}

@@ -30,7 +30,10 @@ def predictions_of(
     pairs = ordered_pairs(document)
     chosen = decode(scores.logits, num_labels, margin)[:, 1:]
     return [
-        Prediction(Key(document.title, *pairs[row].tolist(), relations.ids[r]), evidence_of(scores, row, evi_thresh))
+        Prediction(
+            Key(document.title, int(pairs[row, 0]), int(pairs[row, 1]), relations.ids[r]),
+            evidence_of(scores, row, evi_thresh),
+        )
         for row, r in zip(*np.nonzero(chosen), strict=True)
     ]
 

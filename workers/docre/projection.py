@@ -111,7 +111,7 @@ def snap(tokens: Sequence[Span], span: Span) -> tuple[int, int] | None:
 
 def count_statuses(statuses: Iterable[Status]) -> dict[str, int]:
     """Every status with its count."""
-    found = dict.fromkeys(STATUSES, 0)
+    found: dict[str, int] = dict.fromkeys(STATUSES, 0)
     for status in statuses:
         found[status] += 1
-    return dict(found)
+    return found

@@ -66,7 +66,7 @@ def candidates_of(document: Document, scores: PairScores, model: TrainedModel, f
     ids = model.about.relations
     return [
         Candidate(
-            Triple(*pairs[rows[n]].tolist(), ids[top.ravel()[n]]), float(values[n]), float(p[n]),
+            Triple(int(pairs[rows[n], 0]), int(pairs[rows[n], 1]), ids[top.ravel()[n]]), float(values[n]), float(p[n]),
             evidence_of(scores, rows[n], model.about.evi_thresh),
         )
         for n in order[: 50 * max(len(document.entities), 1)]

@@ -104,7 +104,6 @@ class RecommendParams(Params):
     c_del: float = Field(1, gt=0, le=1000, description="Cost of deleting a recommended one.")
     max_recommendations: int = Field(64, ge=1, le=10_000, description="Most per document.")
     batch: int = Field(8, ge=1, le=512, description="Documents per forward pass.")
-    fusion: bool = Field(False, description="Inference-stage fusion on pseudo-documents; dreeam.")
     seed: Seed = 66
 
 
