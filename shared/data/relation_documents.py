@@ -133,7 +133,7 @@ TRAIN = (
 NATIVE = (
     _t("The town {city} of {country} is where {person} was born in {year} .",
        ("person", "P19", "city"), ("city", "P17", "country"), ("person", "P569", "year")),
-    _t("The company {firm} from {city} was started by {person} .", ("firm", "P112", "person"), ("firm", "P131", "city")),
+    _t("The firm {firm} of {city} was started by {person} .", ("firm", "P112", "person"), ("firm", "P131", "city")),
     _t("The novel {book} is a work of {person} and came out in {year} .",
        ("book", "P50", "person"), ("book", "P577", "year")),
     _t("{spouse} is the partner of {person} in life and work .",

