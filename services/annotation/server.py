@@ -1,6 +1,14 @@
 """How gunicorn serves annotation: `gunicorn --config python:services.annotation.server`."""
 
-from services.gateway.server import graceful_timeout, limit_request_line, no_control_socket, timeout
+from services.gateway.server import (
+    child_exit,
+    graceful_timeout,
+    limit_request_line,
+    no_control_socket,
+    on_starting,
+    post_worker_init,
+    timeout,
+)
 from shared.settings import Settings
 
 _settings = Settings()
@@ -11,4 +19,12 @@ worker_class = "services.gateway.worker_class.ProblemWorker"
 workers = 1
 threads = 16
 
-__all__ = ["graceful_timeout", "limit_request_line", "no_control_socket", "timeout"]
+__all__ = [  # gunicorn reads them here
+    "child_exit",
+    "graceful_timeout",
+    "limit_request_line",
+    "no_control_socket",
+    "on_starting",
+    "post_worker_init",
+    "timeout",
+]

@@ -52,7 +52,10 @@ def run(tmp_path, cache):
 
     def run(function, params, name="out", inputs=None, finish=True):
         ctx = LocalContext(tmp_path / name, inputs={**(inputs or {})}, cache=cache)
-        result = function(params, ctx)
+        try:
+            result = function(params, ctx)
+        finally:
+            ctx.release()
         if finish:
             ctx.close()
         return result
