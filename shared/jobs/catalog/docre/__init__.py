@@ -6,6 +6,7 @@ it, `docre.recommend` proposes relations on native documents, `docre.evaluate` m
 
 from shared.jobs.catalog.docre.evaluation import EvaluateParams, EvaluateResult
 from shared.jobs.catalog.docre.models import RecommendParams, RecommendResult, TrainParams, TrainResult
+from shared.jobs.catalog.docre.prompting import LlmParams, LlmResult
 from shared.jobs.catalog.docre.transfer import MergeParams, TransferParams, TransferResult
 from shared.jobs.spec import JobSpec
 
@@ -54,5 +55,14 @@ KINDS = [
         summary="Recommend relations to annotators, and count the edit steps.",
         progress_unit="documents",
         checkpoint_grain="50 documents",
+    ),
+    JobSpec(
+        "docre.llm",
+        LlmParams,
+        LlmResult,
+        pool="cpu",
+        summary="Extract relations with a chat model in context.",
+        progress_unit="documents",
+        checkpoint_grain="each reply",
     ),
 ]
