@@ -98,7 +98,8 @@ def document(operations: Sequence[Operation], *, needs_token: bool) -> dict[str,
 
 def _schemas(operations: Sequence[Operation]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
     """References by (model, mode), and the definitions they point to."""
-    bodies: list[type[BaseModel]] = [submit_model(kind) for kind in offered()]
+    takes_jobs = any(operation.body == "submit" for operation in operations)
+    bodies: list[type[BaseModel]] = [submit_model(kind) for kind in offered()] if takes_jobs else []
     answers: list[type[BaseModel]] = [ProblemView, DryRunView]
     for operation in operations:
         if isinstance(operation.body, type):

@@ -61,7 +61,7 @@ def programs(settings: Settings, layout: Layout, *, redteam: Redteam) -> list[Pr
         found.insert(0, _redis(settings, layout))
     if settings.ray_address is None:
         found.append(_ray(settings, layout))
-    return [*found, _flower(settings), *_console(settings)]
+    return [*found, _annotation(settings, layout), _flower(settings), *_console(settings)]
 
 
 def address(host: str, port: int) -> str:
@@ -106,6 +106,14 @@ def _slots(settings: Settings, pool: str) -> int:
 
 def _reconciler() -> Program:
     return Program("reconciler", [sys.executable, "-m", "services.reconciler"], alive="reconciler.alive")
+
+
+def _annotation(settings: Settings, layout: Layout) -> Program:
+    port = settings.ports.annotation
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:services.annotation.server"]
+    command += ["--bind", address(settings.host, port)]
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(layout.scratch / "annotation-metrics")}
+    return Program("annotation", command, ports={"http": port}, environment=environment, is_essential=False)
 
 
 def _flower(settings: Settings) -> Program:

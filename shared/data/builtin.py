@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.data import stdlib, tasks
+from shared.data import relation_documents, stdlib, tasks
 
 Maker = Callable[[Path], None]
 
@@ -37,6 +37,8 @@ MADE: dict[str, tuple[str, Maker]] = {
     "tasks": (f"v{tasks.VERSION}.jsonl", tasks.write_library),
     "stdlib": (f"{stdlib.VERSION}.txt", stdlib.write_training),
     "stdlib-valid": (f"{stdlib.VERSION}.txt", stdlib.write_held_out),
+    "docre-train": (f"v{relation_documents.VERSION}.json", relation_documents.write_train),
+    "docre-native": (f"v{relation_documents.VERSION}.json", relation_documents.write_native),
 }
 """Files that are written when first asked for: file name's end, maker."""
 
