@@ -277,7 +277,7 @@ def test_every_utterance_of_the_log_stands_beside_its_own_prompt(tmp_path):
         assert record["agent_name"] == replies[key]["name"]
 
 
-def test_model_text_is_escaped_in_logs(tmp_path):
+def test_trap_16_model_text_is_escaped_in_logs(tmp_path):
     script = society_script()
     play(tmp_path, lambda call: script(call).replace("I think", "<script>alert(1)</script>"), runs=1, months=1)
     with tarfile.open(tmp_path / "log_env.tar") as tar:

@@ -138,7 +138,7 @@ MISHAPS = [
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
-def test_passing_mishaps_of_the_server_change_no_byte(server, play, tmp_path, mishap):
+def test_trap_15_passing_mishaps_of_the_server_change_no_byte(server, play, tmp_path, mishap):
     expected = outputs(play("plain"))
     for key in ("run0/month1/harvest/agent2", "run0/month1/utterance/step2", "run0/month1/importance/agent0/planning"):
         server.behave(key, mishap, times=1)
@@ -171,11 +171,31 @@ def test_blank_answers_are_counted_and_make_the_run_invalid(tmp_path, prefill):
     assert (result["invalid_runs"], result["fallback_rate"]) == (1, pytest.approx(5 / 51))
 
 
-def test_a_server_that_never_answers_fails_the_job_for_now(server, tmp_path):
+def test_trap_15_a_server_that_never_answers_fails_the_job_for_now(server, tmp_path):
     server.behave("run0/month1/harvest", Behaviour(status=500))
     endpoints = endpoints_file(tmp_path, server.url, tries=2, retry_budget_s=1)
     with pytest.raises(Retryable, match="500"):
         run_job(tmp_path / "job", endpoints, {"runs": 1, "months": 1})
+
+
+def test_trap_15_a_refusal_is_neither_repeated_nor_turned_into_a_default(server, tmp_path):
+    server.behave("run0/month1/harvest/agent0", Behaviour(status=400))
+    with pytest.raises(Permanent):
+        run_job(tmp_path / "job", endpoints_file(tmp_path, server.url), {"runs": 1, "months": 1})
+    assert server.counts["run0/month1/harvest/agent0"] == 1
+    assert not (tmp_path / "job" / "runs.jsonl").exists()
+
+
+def test_trap_16_the_key_enters_no_artifact_and_no_stored_reply(server, tmp_path, monkeypatch):
+    key = "sk-very-secret-0123456789"
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "lab-key").write_text(key)
+    monkeypatch.setenv("TENFOLD_SECRETS", str(tmp_path / "secrets"))
+    run_job(tmp_path / "job", endpoints_file(tmp_path, server.url, secret="lab-key"), {"runs": 1, "months": 1})
+    assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {key}"}
+    written = [path for path in (tmp_path / "job").rglob("*") if path.is_file()]
+    assert len(written) > 10
+    assert not [path for path in written if key.encode() in path.read_bytes()]
 
 
 def test_what_was_answered_before_a_failure_is_not_asked_again(server, tmp_path):
