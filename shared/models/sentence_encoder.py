@@ -1,4 +1,4 @@
-"""Sentence encoders: text → unit vector, from any Sentence-Transformers folder.
+"""Sentence encoders: text → unit vector, from a Sentence-Transformers folder.
 
 WordPiece (or whatever the folder's tokenizer does), truncation at `max_tokens`, pooling with the attention mask, dense
 layers if the folder has some, L2-normalisation. `SentenceEncoder.load` is the entry point.

@@ -41,7 +41,8 @@ class IndexParams(Params):
         None, description="JSONL (.gz), CSV, or promptsource / natural-instructions folders as .tar or .zip."
     )
     encoder: Annotated[Ref, Schemes("builtin", "file", "hub", "job")] = Field(
-        Ref("builtin:minilm"), description="A Sentence-Transformers folder; file:, job: one packed as .tar."
+        Ref("builtin:minilm"),
+        description="A Sentence-Transformers folder (mean, CLS or max pooling); file:, job: packed as .tar.",
     )
     backend: Backend = Field("best", description="What computes the vectors; best: the fastest that is installed.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer instructions are cut; at most the model's own.")
