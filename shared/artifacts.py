@@ -49,6 +49,24 @@ class ArtifactStore:
         else:
             self.fs.pipe_file(self._path(key), data)
 
+    def put_new(self, key: str, data: bytes) -> None:
+        """Write a small blob that is not there yet, durably before this returns. Raises FileExistsError."""
+        if not self.is_local:
+            self.fs.pipe_file(self._path(key), data, mode="create")
+            return
+        target = Path(self._path(key))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        try:
+            with fresh.open("wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.link(fresh, target)  # fails where the name is taken, whoever took it
+        finally:
+            fresh.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+
     def put_file(self, key: str, path: Path) -> None:
         """Upload a local file."""
         if self.is_local:
@@ -166,3 +184,12 @@ class _Replacing:
 def _seconds(info: dict[str, Any]) -> float:
     stamp = info.get("mtime") or info.get("LastModified") or 0
     return float(stamp.timestamp() if hasattr(stamp, "timestamp") else stamp)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A name is durable once its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

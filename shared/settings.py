@@ -61,8 +61,12 @@ class Settings(BaseSettings):
     """loopback: callers need no token; token: every call needs one."""
     admin_token: str | None = None
     """A token with every scope but redteam, for making the first real ones."""
-    redteam: bool = False
-    """Grants the loopback caller the redteam scope."""
+    redteam: bool | Literal["stand_in"] = False
+    """Offers the red-team kinds, and grants the loopback caller their scope; stand_in: against what ships only."""
+    redteam_key: Path | None = None
+    """The operator's key file: suffixes are kept encrypted with it, and without it not at all."""
+    redteam_remote_judges: Literal["off", "redacted", "full"] = "off"
+    """Whether judges behind endpoints are asked, and whether they see the goals."""
     max_body: int = Field(2**20, ge=1024)
     """Bytes of a JSON body."""
     max_upload: int = Field(2**30, ge=1024)

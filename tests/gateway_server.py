@@ -34,8 +34,10 @@ class GatewayServer:
 
 
 @contextmanager
-def gateway_server(redis_url: str, folder: Path, kinds: Path, **settings: str) -> Iterator[GatewayServer]:
-    """`settings` are TENFOLD_* variables in lower case without their prefix."""
+def gateway_server(
+    redis_url: str, folder: Path, kinds: Path, config: str = "services.gateway.server", **settings: str
+) -> Iterator[GatewayServer]:
+    """`settings` are TENFOLD_* variables in lower case without their prefix; `config` names the service."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TENFOLD_")}
     own = {"TENFOLD_REDIS_URL": redis_url, "TENFOLD_DATA": str(folder / "data"), "HOME": str(folder)}
     own |= {f"TENFOLD_{name.upper()}": value for name, value in settings.items()}
@@ -44,7 +46,7 @@ def gateway_server(redis_url: str, folder: Path, kinds: Path, **settings: str) -
         "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
     }
     port, output = free_port(), folder / "gateway.out"
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:services.gateway.server"]
+    command = [sys.executable, "-m", "gunicorn", "--config", f"python:{config}"]
     with output.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--bind", f"127.0.0.1:{port}"], env=kept | own | paths, stdout=out, stderr=out, cwd=folder

@@ -71,14 +71,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     problems.install(app)
     open_paths = frozenset(operation.path for operation in operations if operation.is_open)
     traced_requests.install(app)
-    app.before_request(lambda: _begin(settings, open_paths))  # one function each: every one costs each request
-    app.after_request(_finish)
+    app.before_request(lambda: begin(settings, open_paths))  # one function each: every one costs each request
+    app.after_request(finish)
     for resource in RESOURCES:
         resource.install(app)
     return app
 
 
-def _begin(settings: Settings, open_paths: frozenset[str]) -> None:
+def begin(settings: Settings, open_paths: frozenset[str]) -> None:
     """Name the request; check host and origin of every call, the caller of every call but the open ones."""
     environ, known = request.environ, g._get_current_object()  # once: proxies cost at each use
     known.started = time.perf_counter()
@@ -89,7 +89,7 @@ def _begin(settings: Settings, open_paths: frozenset[str]) -> None:
         known.caller = auth.authenticate(environ, settings)
 
 
-def _finish(response: Response) -> Response:
+def finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     status = response.status_code
     if status >= 400:

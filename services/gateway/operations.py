@@ -27,6 +27,8 @@ PATH_PARAMETERS = {
     "token_id": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
     "name": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
     "problem": {"type": "string", "pattern": "^[a-z_]+$"},
+    "project_id": {"type": "string", "pattern": ULID},
+    "document_id": {"type": "string", "pattern": "^(0|[1-9][0-9]{0,6})$"},
 }
 """What a path variable looks like; anything else is 404."""
 

@@ -1,6 +1,7 @@
 """The JobContext of a job that runs in a cluster: files under its claim's prefix, reports through its heartbeat."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,7 +56,11 @@ class ClaimContext(JobContext):
     def input(self, ref: Ref) -> Path:
         found: Input = self._inputs.fetch(ref)
         self.inputs_read[str(ref)] = found.sha256
-        return found.path
+        return self._moved_here(found.path) if (ref.artifact or "").endswith(".enc") else found.path
+
+    def _moved_here(self, path: Path) -> Path:
+        """What is kept encrypted for some days only doesn't stay in the machine's cache: it goes with this attempt."""
+        return Path(shutil.move(path, self.work_dir / f"sealed-{path.name}"))
 
     def input_digest(self, ref: Ref) -> str:
         path = self.input(ref)
@@ -65,14 +70,18 @@ class ClaimContext(JobContext):
     def cache_dir(self) -> Path:
         return self._inputs.cache_dir
 
+    @property
+    def builtin_dir(self) -> Path:
+        return self._inputs.builtin_dir
+
     def check(self) -> None:
         self._heartbeat.check()
 
     def log(self, message: str) -> None:
         self._heartbeat.log(message, {"message": message})
 
-    def timing(self, name: str, seconds: float) -> None:
-        super().timing(name, seconds)
+    def timing(self, name: str, seconds: float, key: str | None = None) -> None:
+        super().timing(name, seconds, key)
         if self._run_span is not None:  # each measured phase is a span, whatever thread measured it
             tracing.past(name, seconds, self._run_span)
 

@@ -23,15 +23,17 @@ from structlog.contextvars import bound_contextvars
 
 from shared import tracing
 from shared.artifacts import ArtifactStore
-from shared.jobs.catalog import find
+from shared.jobs.catalog import catalog, find
 from shared.jobs.context import Artifact, digest_of, media_type_of
 from shared.jobs.errors import Cancelled, HandBack, Interrupted, LeaseLost, NotFound, Permanent, Retryable, TimedOut
 from shared.jobs.history import write_committed
 from shared.jobs.layout import LOG, MANIFEST, job_file
 from shared.jobs.record import JobRecord
+from shared.jobs.redteam import Redteam
 from shared.jobs.spec import JobSpec
 from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, Claim, JobStore, Outcome, Worker
+from shared.jobs.tokens import Scope
 from shared.settings import Settings
 from workers.runtime.claim_context import ClaimContext
 from workers.runtime.heartbeat import Heartbeat, Lease, interruption_of
@@ -246,7 +248,18 @@ class _Attempt:
         except LeaseLost:
             state = self._already_committed()
         self._commit_history()
+        self._note_in_the_trail(outcome, state)
         return state
+
+    def _note_in_the_trail(self, outcome: Outcome, state: JobState) -> None:
+        """How a red-team job ended, with counts and digests, never text."""
+        spec = catalog().get(self.record.kind)
+        if spec is None or spec.scope != Scope.REDTEAM:
+            return
+        result = json.loads(outcome.fields.get("result", "{}"))
+        told = {name: result[name] for name in ("counts", "items", "provenance") if name in result}
+        detail = f"{spec.kind} {self.record.id} {state} {json.dumps(told, sort_keys=True)}"
+        self._patiently(lambda: Redteam(self.store).record(self.record.owner, "ended", detail))
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(call, self.runtime.settings.lease_ttl_s)

@@ -1,0 +1,144 @@
+"""Apertium itself, with its traps; skipped where it is not installed."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from shared.jobs.errors import InvalidInput, Retryable
+from workers.docre.placing import Rules, place
+from workers.docre.runs import SourceSentence
+from workers.docre.translators import apertium as module
+from workers.docre.translators import plain
+from workers.docre.translators.apertium import ApertiumTranslator
+
+
+def sentence(text, *mentions):
+    return SourceSentence.of(text.split(), mentions)
+
+
+def test_a_sentence_keeps_its_full_stop(apertium):
+    assert apertium.translate([plain("The house is red.")])[0].text.endswith(".")
+
+
+def test_the_engine_carries_marks_through_reordering(apertium):
+    source = sentence("The red house of Mary is old .", (1, 3), (4, 5))
+    (target,) = place("auto", [source], apertium, Rules())
+    assert [target.text[p.span.start : p.span.end] for p in target.placed] == ["casa roja", "Mary"]
+
+
+def test_no_character_ends_the_stream(apertium):
+    hard = r"I paid $5 ^ [x] {y} <z> a/b \ @ , she said ."
+    answers = apertium.translate([plain(hard), plain("The house is red.")])
+    assert [answer.error for answer in answers] == [None, None]
+    assert "$5" in answers[0].text
+    assert "casa" in answers[1].text
+
+
+def test_a_line_break_or_nul_in_a_token_is_a_space(apertium):
+    (answer,) = apertium.translate([plain("The\nhouse\0 is red.")])
+    assert "casa" in answer.text
+
+
+def test_as_many_answers_as_segments_even_when_one_breaks_the_pipe(apertium, tmp_path, monkeypatch):
+    """An engine that dies at a word: that sentence is an engine error, the others are translated."""
+    program = tmp_path / "dies"
+    program.write_text(
+        "#!/usr/bin/env python3\nimport sys\ndata = sys.stdin.buffer.read()\n"
+        "for part in data.split(b'\\0')[:-1]:\n"
+        "    if b'KILL' in part:\n        sys.exit(1)\n"
+        "    sys.stdout.buffer.write(part + b'\\0')\n    sys.stdout.flush()\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    engine = ApertiumTranslator("eng", "spa", 60)
+    engine._commands = [[str(program)]]
+    answers = engine.translate([plain("a ."), plain("KILL"), plain("b .")])
+    assert [(answer.text, answer.error) for answer in answers] == [("a .", None), ("", "engine_error"), ("b .", None)]
+
+
+def test_an_engine_that_hangs_is_ended_at_its_deadline(apertium):
+    engine = ApertiumTranslator("eng", "spa", 0.5)
+    engine._commands = [["sleep", "30"]]
+    with pytest.raises(Retryable, match=r"no answer within timeout_s = 0\.5 s"):
+        engine.translate([plain("a")])
+
+
+def test_the_share_of_unknown_words_is_counted(apertium):
+    assert apertium.unknown_words(["The house is Xyzzyqua ."]) == (1, 4)
+
+
+def test_a_pair_that_is_not_installed_is_refused_with_those_that_are(apertium):
+    with pytest.raises(InvalidInput, match=r"pair eng-xyz is not installed .* it has: .*eng-spa.*apt install"):
+        ApertiumTranslator("eng", "xyz", 60)
+
+
+def test_a_machine_without_apertium_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(module.shutil, "which", lambda program: None)
+    with pytest.raises(InvalidInput, match="apertium is not installed on this worker; apt install apertium"):
+        ApertiumTranslator("eng", "spa", 60)
+
+
+# Real documents -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def transferred(apertium, real, tmp_path_factory, cache):
+    from shared.jobs.catalog.docre.transfer import TransferParams
+    from shared.jobs.local import LocalContext
+    from workers.docre.jobs import transfer
+
+    folder = tmp_path_factory.mktemp("transferred")
+    ctx = LocalContext(folder, inputs={"file:" + "a" * 64: real / "redocred_test.json"}, cache=cache)
+    result = transfer(TransferParams(documents="file:" + "a" * 64), ctx)
+    ctx.close()
+    return folder, result
+
+
+def test_every_real_mention_comes_over(transferred):
+    """The specification's own run: 2,382 contiguous, 239 with a gap, 13 split, none lost, everything kept."""
+    _, result = transferred
+    status = result.status
+    assert (result.documents_out, result.sentences, result.mentions) == (100, 795, 2634)
+    assert (result.mention_recovery, result.entity_retention, result.relation_retention) == (1.0, 1.0, 1.0)
+    assert status.lost == 0
+    assert status.contiguous == pytest.approx(2382, rel=0.02)
+    assert status.gap == pytest.approx(239, abs=0.02 * 2634)
+    assert status.split == pytest.approx(13, abs=5)
+
+
+def test_every_span_of_the_result_is_its_mentions_name(transferred):
+    folder, _ = transferred
+    for document in json.loads((folder / "transferred.json").read_text()):
+        for entity in document["vertexSet"]:
+            for mention in entity:
+                a, b = mention["pos"]
+                tokens = document["sents"][mention["sent_id"]][a:b]
+                assert "".join(tokens) == "".join(mention["name"].split())
+
+
+def test_the_golden_example_is_met(transferred, real):
+    """Five documents as transferred elsewhere by the same engine; another detokeniser may change a few sentences."""
+    folder, _ = transferred
+    golden = json.loads((real / "redocred_test_first5_es_apertium.json").read_text())
+    ours = json.loads((folder / "transferred.json").read_text())[: len(golden)]
+    pairs = [(a, b) for g, o in zip(golden, ours, strict=True) for a, b in zip(g["sents"], o["sents"], strict=True)]
+    assert sum(a == b for a, b in pairs) >= 0.9 * len(pairs)
+    assert [len(o["labels"]) for o in ours] == [len(g["labels"]) for g in golden]
+
+
+def test_marks_leave_the_translation_as_it_is(apertium, test_documents):
+    """Word-bound blanks: at least 99.5 % of sentences are translated as without marks."""
+    from workers.docre.runs import sentences_of
+
+    sentences = [each.sentence for document in test_documents[:50] for each in sentences_of(document)]
+    with_marks = place("provenance", sentences, apertium, Rules())
+    without = apertium.translate([plain(sentence.text) for sentence in sentences])
+    same = sum(a.text == b.text for a, b in zip(with_marks, without, strict=True))
+    assert same >= 0.995 * len(sentences)
+
+
+def test_no_pipe_is_left_behind(apertium):
+    before = len(os.listdir("/proc/self/fd"))
+    apertium.translate([plain("The house is red.")])
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,149 @@
+"""seq2seq and CTranslate2 engines shown true: a small model that learns an invented language, with its alignment."""
+
+import json
+import random
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
+
+from shared.jobs.catalog.docre.transfer import TransferParams
+from tests.unit.workers.docre.conftest import A, B
+from workers.docre.jobs import transfer
+from workers.docre.placing import Rules, place
+from workers.docre.runs import SourceSentence
+from workers.docre.translators import plain
+from workers.docre.translators.seq2seq import Seq2SeqTranslator
+
+NAMES = ["ada", "bob", "carl", "dora", "emil", "fred"]
+VERBS = ["meets", "likes", "sees"]
+TOWNS = ["lund", "rome", "wien", "ulm"]
+WORDS = [*NAMES, *VERBS, *TOWNS, "in"]
+TARGET = {word: "".join(reversed(word)) + "o" for word in WORDS}
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+STEPS = 220
+
+
+def pair(rng):
+    """`ada meets bob in rome` ↔ in the invented language the verb comes first and words are written backwards."""
+    a, b = rng.sample(NAMES, 2)
+    verb, town = rng.choice(VERBS), rng.choice(TOWNS)
+    return f"{a} {verb} {b} in {town}", " ".join(TARGET[word] for word in (verb, a, b, "in", town))
+
+
+def tokenizer():
+    vocabulary = {token: n for n, token in enumerate([*SPECIAL, *WORDS, *TARGET.values()])}
+    made = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    made.pre_tokenizer = WhitespaceSplit()
+    made.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A BART of two small layers that has learned the language."""
+    torch.manual_seed(0)
+    rng, words = random.Random(0), tokenizer()
+    model = BartForConditionalGeneration(
+        BartConfig(vocab_size=len(words), d_model=48, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                   decoder_attention_heads=2, encoder_ffn_dim=96, decoder_ffn_dim=96, max_position_embeddings=64,
+                   dropout=0.0, decoder_start_token_id=2, forced_eos_token_id=None, pad_token_id=1, bos_token_id=0,
+                   eos_token_id=2)
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for _ in range(STEPS):
+        sources, targets = zip(*(pair(rng) for _ in range(32)), strict=True)
+        batch = words(list(sources), return_tensors="pt", padding=True)
+        labels = words(list(targets), return_tensors="pt", padding=True)["input_ids"]
+        loss = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(loss.detach()) < 0.05
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model.eval().save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def sentence(text):
+    words = text.split()
+    return SourceSentence.of(words, [(0, 1), (2, 3), (4, 5)])
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint):
+    return Seq2SeqTranslator(checkpoint, "0" * 64, "eng", "toy")
+
+
+def test_a_trained_checkpoint_translates_in_the_order_it_was_asked(engine):
+    sources = [pair(random.Random(seed)) for seed in range(100, 120)]
+    answers = engine.translate([plain(source) for source, _ in sources])
+    assert sum(a.text == target for a, (_, target) in zip(answers, sources, strict=True)) >= 18
+
+
+def test_every_mention_of_a_neural_translation_is_found(engine):
+    sources = [pair(random.Random(seed))[0] for seed in range(100, 110)]
+    found = place("auto", [sentence(source) for source in sources], engine, Rules())
+    assert all(placed.span is not None for target in found for placed in target.placed)
+
+
+def test_cross_attention_is_asked_for_in_its_eager_form(engine):
+    (answer,) = engine.translate([plain("ada meets bob in rome")])
+    assert answer.alignment
+    assert all(source.end > source.start and target.end > target.start for source, target in answer.alignment)
+
+
+def test_a_checkpoint_is_a_job_s_translator(run, out, checkpoint, tmp_path):
+    import tarfile
+
+    with tarfile.open(tmp_path / "model.tar", "w") as archive:
+        archive.add(checkpoint, ".")
+    rng, documents = random.Random(5), []
+    for n in range(4):
+        words = [pair(rng)[0].split() for _ in range(2)]
+        mentions = [[{"name": w[0], "sent_id": s, "pos": [0, 1], "type": "PER"}] for s, w in enumerate(words)]
+        documents.append({"title": str(n), "sents": words, "vertexSet": mentions, "labels": []})
+    (tmp_path / "d.json").write_text(json.dumps(documents))
+    inputs = {A: tmp_path / "d.json", B: tmp_path / "model.tar"}
+    result = run(
+        transfer, TransferParams(documents=A, backend="transformers", translator=B, target_lang="es"), "t", inputs
+    )
+    assert (result.documents_out, result.engine.name, result.strategy) == (4, "transformers", "locate+align")
+    sents = [token for d in out("t", "transferred.json") for s in d["sents"] for token in s]
+    assert set(sents) <= set(TARGET.values())
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
+    from shared.jobs.errors import InvalidInput
+
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="is no sequence-to-sequence checkpoint"):
+        Seq2SeqTranslator(tmp_path, "0" * 64, "eng", "toy")
+
+
+def test_ctranslate2_translates_as_the_checkpoint_it_came_from(checkpoint, engine, tmp_path):
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    from ctranslate2.converters import TransformersConverter
+
+    from workers.docre.translators.ctranslate import CTranslate2Translator
+
+    (target := tmp_path / "converted").mkdir()
+    try:
+        TransformersConverter(str(checkpoint)).convert(str(target), force=True)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as reason:
+        pytest.skip(f"ctranslate2 {ctranslate2.__version__} can't convert with this transformers: {reason}")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (target / name).write_bytes((checkpoint / name).read_bytes())
+    converted = CTranslate2Translator(target, "0" * 64, "eng", "toy")
+    sources = [pair(random.Random(seed))[0] for seed in range(100, 110)]
+    ours = converted.translate([plain(source) for source in sources])
+    theirs = engine.translate([plain(source) for source in sources])
+    assert [a.text for a in ours] == [a.text for a in theirs]
+    assert all(answer.alignment for answer in ours)

@@ -1,0 +1,252 @@
+"""docre.transfer and docre.merge as jobs: shards, parts, kills, refusals."""
+
+import json
+import os
+import signal
+
+import pytest
+from pydantic import ValidationError
+
+from shared.data import relation_documents
+from shared.jobs.catalog.docre.transfer import MergeParams, TransferParams
+from shared.jobs.errors import Cancelled, InvalidInput, Retryable
+from shared.jobs.local import LocalContext
+from tests.unit.workers.docre.conftest import A
+from workers.docre import sharded
+from workers.docre.jobs import merge, transfer
+
+TRAIN = "builtin:docre-train"
+FILES = ("transferred.json", "provenance.jsonl", "failures.jsonl", "shards.jsonl")
+
+
+def params(**fields):
+    return TransferParams(**{"documents": TRAIN, "backend": "identity", "shard_size": 22, **fields})
+
+
+def test_copying_keeps_every_document_label_and_evidence(run, out):
+    result = run(transfer, params())
+    assert (result.documents_out, result.mention_recovery, result.relation_retention) == (64, 1.0, 1.0)
+    assert (result.shards_done, result.shards_total) == (3, 3)
+    ours, theirs = out("out", "transferred.json"), relation_documents.documents("train")
+    assert [d["labels"] for d in ours] == [d["labels"] for d in theirs]
+    assert [d["sents"] for d in ours] == [d["sents"] for d in theirs]
+
+
+def test_one_and_two_shards_at_once_give_the_same_bytes(run, out):
+    run(transfer, params(parallel=1), "one")
+    run(transfer, params(parallel=2), "two")
+    assert [out("one", name) for name in FILES] == [out("two", name) for name in FILES]
+
+
+def test_parts_are_joined_to_the_same_bytes_in_any_order(run, out, tmp_path):
+    run(transfer, params(), "whole")
+    inputs, refs = {}, []
+    for n in range(3):
+        run(transfer, params(part={"index": n, "count": 3}), f"part{n}")
+        refs.append("job:" + str(n) * 26)
+        inputs |= {f"{refs[n]}/{name}": tmp_path / f"part{n}" / name for name in ("shards.json", "shards.jsonl")}
+    result = run(merge, MergeParams(parts=[refs[2], refs[0], refs[1]]), "merged", inputs)
+    assert [out("merged", name) for name in FILES] == [out("whole", name) for name in FILES]
+    assert (result.documents_out, result.shards_done) == (64, 3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        pytest.param([0, 1], r"shards \[.*\] of 3 are in none of the parts", id="one_missing"),
+        pytest.param([0, 1, 2, 3], "comes twice", id="one_twice"),
+        pytest.param([0, 1, 4], "differ in their", id="of_another_dataset"),
+    ],
+)
+def test_parts_that_do_not_make_a_whole_are_refused(run, tmp_path, parts, says):
+    told = {n: params(part={"index": n % 3, "count": 3}) for n in range(4)}
+    told[4] = params(documents="builtin:docre-native", part={"index": 2, "count": 3})
+    inputs = {}
+    for n in parts:
+        run(transfer, told[n], f"part{n}")
+        inputs |= {f"job:{str(n) * 26}/{f}": tmp_path / f"part{n}" / f for f in ("shards.json", "shards.jsonl")}
+    with pytest.raises(InvalidInput, match=says):
+        run(merge, MergeParams(parts=[f"job:{str(n) * 26}" for n in parts]), "merged", inputs, finish=False)
+    assert not (tmp_path / "merged" / "transferred.json").exists()
+
+
+def test_a_part_that_was_changed_is_refused(run, tmp_path):
+    run(transfer, params(), "part")
+    changed = tmp_path / "part" / "shards.jsonl"
+    changed.write_text(changed.read_text().replace("train 3", "train X", 1))
+    inputs = {f"job:{'0' * 26}/{f}": tmp_path / "part" / f for f in ("shards.json", "shards.jsonl")}
+    with pytest.raises(InvalidInput, match="is not the one that was recorded"):
+        run(merge, MergeParams(parts=["job:" + "0" * 26]), "merged", inputs, finish=False)
+
+
+class Stopping(LocalContext):
+    """A context that is cancelled once so many documents are done."""
+
+    def progress(self, done, total, unit, message=""):
+        super().progress(done, total, unit, message)
+        if done >= 40:
+            raise Cancelled("stopped")
+
+
+def test_resumed_after_a_stop_no_shard_is_done_again_and_the_bytes_are_the_same(run, out, tmp_path, cache, monkeypatch):
+    run(transfer, params(), "whole")
+    ctx = Stopping(tmp_path / "stopped", cache=cache)
+    with pytest.raises(Cancelled):
+        transfer(params(), ctx)
+    ctx.release()
+    started = []
+    start = sharded.ShardedTransfer._start
+    monkeypatch.setattr(sharded.ShardedTransfer, "_start", lambda self, s: started.append(s.index) or start(self, s))
+    run(transfer, params(), "stopped")
+    assert started == [2]
+    assert [out("stopped", name) for name in FILES] == [out("whole", name) for name in FILES]
+
+
+def test_a_shards_process_that_is_killed_costs_a_retry_and_nothing_else(run, out, tmp_path, monkeypatch):
+    start = sharded.ShardedTransfer._start
+
+    def start_and_kill(self, shard):
+        process = start(self, shard)
+        if shard.index == 2:
+            os.kill(process._process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr(sharded.ShardedTransfer, "_start", start_and_kill)
+    with pytest.raises(Retryable, match="shard 2 was killed by signal 9"):
+        run(transfer, params(), "torn", finish=False)
+    monkeypatch.undo()
+    run(transfer, params(), "torn")
+    run(transfer, params(), "whole")
+    assert [out("torn", name) for name in FILES] == [out("whole", name) for name in FILES]
+
+
+def test_a_cancelled_job_leaves_no_process_behind(tmp_path, cache, monkeypatch):
+    ctx = LocalContext(tmp_path / "c", cache=cache)
+    seen = []
+    start = sharded.ShardedTransfer._start
+
+    def start_and_cancel(self, shard):
+        ctx.cancelled = True
+        seen.append(start(self, shard))
+        return seen[-1]
+
+    monkeypatch.setattr(sharded.ShardedTransfer, "_start", start_and_cancel)
+    with pytest.raises(Cancelled):
+        transfer(params(), ctx)
+    ctx.release()
+    assert seen
+    assert all(p._process.poll() is not None for p in seen)
+
+
+def test_the_engine_and_what_decides_the_bytes_are_in_a_shards_key(document):
+    from workers.docre.shards import cut
+    from workers.docre.translators import EngineInfo
+
+    def key(engine=None, dataset="d", **fields):
+        return cut(3, params(**fields), dataset, engine or EngineInfo("e", {"v": "1"}))[0].key
+
+    assert key() == key(parallel=4) == key(part={"index": 0, "count": 1})
+    others = [key(EngineInfo("e", {"v": "2"})), key(dataset="x"), key(max_gap_words=1), key(shard_size=2)]
+    assert len({key(), *others}) == 5
+
+
+# Rejection ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_sentence_rejects_its_document_which_is_kept_for_repair(document):
+    from workers.docre.transferring import transfer_documents
+    from workers.docre.translators import EngineInfo, Translated
+    from workers.docre.translators.identity import IdentityTranslator
+
+    class Failing(IdentityTranslator):
+        info = EngineInfo("failing", {})
+
+        def translate(self, segments):
+            answers = super().translate(segments)
+            return [a if "sings" not in a.text else Translated("", "engine_error", raw="?") for a in answers]
+
+    documents = [document(), document("Bob", ["Bob lives in Ulm ."], [[(0, 0, 1, "PER")], [(0, 3, 4, "LOC")]])]
+    records = transfer_documents(documents, Failing(), params(documents=A))
+    failure = records[0]["failure"]
+    assert failure["reasons"] == [
+        "1 sentences failed; max_failed_sentences is 0",
+        "1 of 3 mentions were lost; max_lost_mentions is 0.2",
+    ]
+    assert failure["source"] == documents[0].as_json()
+    assert {"sent_id": 1, "flags": ["engine_error"], "raw": "?"} in failure["sentences"]
+    assert records[1]["document"]["title"] == "Bob"  # a rejected document shifts no other
+
+
+def test_a_lost_mention_takes_its_entity_and_labels_along_and_indices_move(document):
+    from workers.docre.transferring import transfer_documents
+    from workers.docre.translators import EngineInfo, Translated
+    from workers.docre.translators.identity import IdentityTranslator
+
+    class Dropping(IdentityTranslator):
+        info = EngineInfo("dropping", {})
+
+        def translate(self, segments):
+            return [Translated(a.text, pieces=a.pieces[1:]) for a in super().translate(segments)]
+
+    source = document(
+        sentences=["Ada knows Bob and Cid ."],
+        mentions=[[(0, 0, 1, "PER")], [(0, 2, 3, "PER")], [(0, 4, 5, "PER")]],
+        labels=[(0, 1, "P1", [0]), (1, 2, "P2", [0])],
+    )
+    (record,) = transfer_documents([source], Dropping(), params(documents=A, max_lost_mentions=1))
+    assert record["dropped"] == {"entities": [0], "labels": [[0, 1, "P1"]]}
+    assert record["document"]["labels"] == [{"h": 0, "t": 1, "r": "P2", "evidence": [0]}]
+    assert [row["status"] for row in record["provenance"]] == ["lost", "contiguous", "contiguous"]
+    assert record["counts"]["lost_labels"] == {"P1": 1}
+
+
+def test_equal_titles_stay_apart(run, out, tmp_path):
+    twice = [relation_documents.documents("train")[0], {**relation_documents.documents("train")[1], "title": "train 0"}]
+    (tmp_path / "twice.json").write_text(json.dumps(twice))
+    run(transfer, params(documents=A), inputs={A: tmp_path / "twice.json"})
+    assert [d["sents"] for d in out("out", "transferred.json")] == [d["sents"] for d in twice]
+
+
+# Refusals -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        pytest.param({"backend": "http"}, "backend http needs a translator: endpoint:", id="no_endpoint"),
+        pytest.param({"backend": "transformers"}, "backend transformers needs a translator: hub:", id="no_model"),
+        pytest.param({"translator": "hub:a/b"}, "translator has no meaning for backend identity", id="needless"),
+        pytest.param(
+            {"backend": "http", "translator": "endpoint:a/b", "strategy": "provenance"}, "choose auto", id="provenance"
+        ),
+        pytest.param({"part": {"index": 3, "count": 3}}, "part index 3 is outside 0..2", id="part"),
+        pytest.param({"particle_trim": "on"}, "particle_trim on needs an analyser", id="particles"),
+        pytest.param({"source_lang": "../x"}, "should match pattern", id="language"),
+    ],
+)
+def test_params_that_contradict_each_other_are_refused(fields, says):
+    with pytest.raises(ValidationError, match=says):
+        params(**fields)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param(b"[]", "holds no document", id="empty"),
+        pytest.param(b'[{"title": "x", "sents": [], "vertexSet": 3}]', r"document 0 .*vertexSet", id="vertex_set"),
+        pytest.param('[{"title": "é"}]'.encode("latin-1"), "is not UTF-8", id="encoding"),
+    ],
+)
+def test_a_bad_dataset_is_refused_before_work_and_leaves_nothing(run, tmp_path, content, says):
+    (tmp_path / "bad.json").write_bytes(content)
+    with pytest.raises(InvalidInput, match=says):
+        run(transfer, params(documents=A), inputs={A: tmp_path / "bad.json"}, finish=False)
+    assert not list((tmp_path / "out").glob("*.json*"))
+
+
+def test_doccano_goes_in(run, out, tmp_path, document):
+    from shared.relations.formats import doccano_of
+
+    (tmp_path / "d.jsonl").write_text(doccano_of([document(labels=[(0, 1, "P19", [0])])]))
+    result = run(transfer, params(documents=A, format="doccano"), inputs={A: tmp_path / "d.jsonl"})
+    assert (result.documents_out, result.mentions) == (1, 3)
