@@ -34,7 +34,8 @@ class ArtifactStore:
 
     def __init__(self, url: str) -> None:
         try:
-            self.fs, root = fsspec.core.url_to_fs(url)
+            # What others wrote a moment ago must be seen: listings are never taken from memory.
+            self.fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except ImportError as missing:
             raise ValueError(f"TENFOLD_ARTIFACTS={url} needs a package that is not installed: {missing}") from missing
         self.root = str(root).rstrip("/")
@@ -108,7 +109,6 @@ class ArtifactStore:
 
     def blobs(self, prefix: str) -> Iterator[Blob]:
         """Every blob under a prefix."""
-        self.fs.invalidate_cache()
         try:
             found: dict[str, Any] = self.fs.find(self._path(prefix), detail=True)
         except FileNotFoundError:
@@ -118,7 +118,6 @@ class ArtifactStore:
 
     def folders(self, prefix: str) -> list[str]:
         """The names directly under a prefix."""
-        self.fs.invalidate_cache()
         try:
             paths = self.fs.ls(self._path(prefix), detail=False)
         except FileNotFoundError:

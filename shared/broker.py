@@ -12,12 +12,13 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.utils.json import dumps
 
+from shared import tracing
 from shared.jobs.catalog import catalog, pools
 from shared.jobs.record import Priority
 from shared.jobs.spec import JobSpec
 from shared.settings import Settings
 
-ATTEMPT, PUBLISH, JOB_ID = "TENFOLD_ATTEMPT", "TENFOLD_PUBLISH", "TENFOLD_JOB_ID"
+ATTEMPT, PUBLISH, JOB_ID, TRACE = "TENFOLD_ATTEMPT", "TENFOLD_PUBLISH", "TENFOLD_JOB_ID", "TENFOLD_TRACE"
 """Placeholders in a message; the store's scripts put the values in."""
 
 STEPS = {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 6}  # 0 is the highest on Redis
@@ -95,6 +96,8 @@ class Messages:
         task_id = f"{JOB_ID}.{ATTEMPT}"
         task = app.amqp.as_task_v2(task_id, spec.kind, argsrepr="()", kwargsrepr=f"{{'job': '{JOB_ID}'}}")
         headers = {**task.headers, "tenfold_publish": PUBLISH, "ignore_result": True, "origin": "tenfold"}
+        if tracing.is_on():
+            headers["traceparent"] = TRACE
         with app.connection_for_write() as connection, connection.channel() as channel:
             body, content_type, encoding = _serialize(task.body)
             message = channel.prepare_message(

@@ -45,6 +45,11 @@ class Endpoint(BaseModel):
     """Whether the server goes on from a last message of the assistant: `trailing` by itself (many hosted APIs),
     `vllm` when told by `continue_final_message`."""
 
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the longest reply."""
+    omit: frozenset[Literal["seed", "temperature", "top_p"]] = frozenset()
+    """What the server refuses to be told; replies are then drawn as it likes."""
+
     @property
     def url(self) -> str:
         return str(self.base_url).rstrip("/")

@@ -1,5 +1,10 @@
-"""Typed settings from the environment (`TENFOLD_*`), read once at process start and passed on as values."""
+"""Typed settings from the environment (`TENFOLD_*`), read once at process start and passed on as values.
 
+A secret one may lie in a file instead, named like its variable in lower case, in the folder TENFOLD_SETTINGS names
+(a mounted Kubernetes or Docker secret): `tenfold_redis_url`, `tenfold_admin_token`. The environment comes first.
+"""
+
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -32,8 +37,9 @@ class Settings(BaseSettings):
     """Every setting of every Tenfold process; the variable is the field's name with TENFOLD_ before it."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TENFOLD_", frozen=True, extra="ignore", use_attribute_docstrings=True, env_ignore_empty=True
-    )
+        env_prefix="TENFOLD_", frozen=True, extra="ignore", use_attribute_docstrings=True, env_ignore_empty=True,
+        secrets_dir=os.environ.get("TENFOLD_SETTINGS") or None,
+    )  # fmt: skip
 
     data: Path = Path(".tenfold")
     """Everything the embedded cluster writes."""
@@ -55,8 +61,12 @@ class Settings(BaseSettings):
     """loopback: callers need no token; token: every call needs one."""
     admin_token: str | None = None
     """A token with every scope but redteam, for making the first real ones."""
-    redteam: bool = False
-    """Grants the loopback caller the redteam scope."""
+    redteam: bool | Literal["stand_in"] = False
+    """Offers the red-team kinds, and grants the loopback caller their scope; stand_in: against what ships only."""
+    redteam_key: Path | None = None
+    """The operator's key file: suffixes are kept encrypted with it, and without it not at all."""
+    redteam_remote_judges: Literal["off", "redacted", "full"] = "off"
+    """Whether judges behind endpoints are asked, and whether they see the goals."""
     max_body: int = Field(2**20, ge=1024)
     """Bytes of a JSON body."""
     max_upload: int = Field(2**30, ge=1024)

@@ -15,11 +15,14 @@ def worker(
     pool: Annotated[str, typer.Option(help="The pool to serve: cpu, gpu, sim, or an outside package's own.")],
     slots: Annotated[int, typer.Option(min=1, help="Jobs at once; one child process each.")] = 1,
     name: Annotated[str | None, typer.Option(help="The worker's name on this machine; by default the pool's.")] = None,
+    exit_when_idle: Annotated[
+        float | None, typer.Option(min=1, help="Stop by itself after so many seconds without a job; for autoscaling.")
+    ] = None,
 ) -> None:
-    """Serve a pool until SIGTERM."""
+    """Serve a pool until SIGTERM, or until it has been idle for long enough."""
     from workers.app import run_worker
 
-    run_worker(pool, slots, name, Settings())
+    run_worker(pool, slots, name, Settings(), exit_when_idle)
 
 
 @cli.command()

@@ -10,11 +10,12 @@ from typing import Any
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery, bootsteps, signals
 
+from shared import tracing
 from shared.broker import make_app
 from shared.jobs.store import JobStore
+from shared.logs import configure_logs
 from shared.settings import Settings
 from workers.runtime.child import open_child
-from workers.runtime.logs import configure_logs
 from workers.runtime.tasks import split_task_id
 from workers.runtime.warden import Warden
 
@@ -22,6 +23,16 @@ from workers.runtime.warden import Warden
 @signals.worker_process_init.connect
 def _child_started(**_: Any) -> None:
     open_child()
+
+
+@signals.worker_process_shutdown.connect
+def _child_ends(**_: Any) -> None:
+    tracing.flush()
+
+
+@signals.setup_logging.connect
+def _logs_are_ours(**_: Any) -> None:
+    """Celery sets up no logging where somebody answers this signal."""
 
 
 class ChildWatch(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -41,12 +52,18 @@ def make_worker_app(settings: Settings, pool: str) -> Celery:
     return app
 
 
-def run_worker(pool: str, slots: int, name: str | None, settings: Settings) -> None:
-    """Serve one pool until SIGTERM. Two workers of one pool on one machine need different names."""
+def run_worker(
+    pool: str, slots: int, name: str | None, settings: Settings, exit_when_idle_s: float | None = None
+) -> None:
+    """Serve one pool until SIGTERM, or until it had no job for `exit_when_idle_s`.
+
+    Two workers of one pool on one machine need different names."""
     name = f"{name or pool}@{socket.gethostname()}"
     os.environ["TENFOLD_WORKER"] = name  # inherited by the children
+    tracing.name_service(f"tenfold-worker-{pool}")
     configure_logs(settings.log_level)
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
+    warden.exit_when_idle_s = exit_when_idle_s
     _connect(warden)
     app = make_worker_app(settings, pool)
     app.worker_main(

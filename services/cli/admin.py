@@ -1,5 +1,6 @@
 """`tenfold token | redteam | gc | reindex`: what an operator does; needs the scope `admin`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,11 +65,14 @@ def revoke_token(token_id: Annotated[str, typer.Argument(metavar="ID")]) -> None
 def allow_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Used in parameters as allowed:NAME.")],
     ref: Annotated[str, typer.Argument(metavar="REF", help="The model's reference.")],
+    digest: Annotated[
+        str | None, typer.Option("--digest", help="Of its weights, where the gateway can't see them.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put a model on the list."""
+    """Put a model on the list, pinned by the digest of its weights."""
     with connect() as tenfold:
-        model = tenfold.admin.allow_model(name, ref)
+        model = tenfold.admin.allow_model(name, ref, digest)
     if as_json:
         print_json(model)
     else:
@@ -83,8 +87,8 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     else:
-        rows = [(model.name, model.ref, model.added_by, model.added_at) for model in found]
-        print_table(("name", "model", "added by", "at"), rows)
+        rows = [(model.name, model.ref, model.digest[:16], model.added_by, model.added_at) for model in found]
+        print_table(("name", "model", "weights", "added by", "at"), rows)
 
 
 @redteam.command("remove")
@@ -92,6 +96,22 @@ def forbid_model(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Take a model off the list."""
     with connect() as tenfold:
         tenfold.admin.forbid_model(name)
+
+
+@redteam.command("open")
+def open_sealed(
+    file: Annotated[Path, typer.Argument(help="A downloaded suffixes.enc or revealed.enc.")],
+    key: Annotated[Path, typer.Option("--key", help="The operator's key file.")],
+) -> None:
+    """Decrypt what an evaluation kept back; only who holds the operator's key can."""
+    from shared.sealed import SealError, read_key
+
+    try:
+        text = read_key(key).unseal(file.read_bytes(), file.name)
+    except (SealError, OSError) as refused:
+        complain(f"{file}: {refused}")
+        raise typer.Exit(FAILED) from None
+    typer.echo(text.decode())
 
 
 @redteam.command("audit")

@@ -29,11 +29,10 @@ class Admin:
         answer = self._connection.json("GET", "/v1/redteam/allowed")
         return [AllowedModel.model_validate(item) for item in answer["items"]]
 
-    def allow_model(self, name: str, ref: str) -> AllowedModel:
-        """Put a model on the list, as `allowed:<name>`."""
-        return AllowedModel.model_validate(
-            self._connection.json("PUT", f"/v1/redteam/allowed/{name}", json={"ref": ref})
-        )
+    def allow_model(self, name: str, ref: str, digest: str | None = None) -> AllowedModel:
+        """Put a model on the list, as `allowed:<name>`, pinned by the digest of its weights."""
+        body = {"ref": ref} | ({"digest": digest} if digest else {})
+        return AllowedModel.model_validate(self._connection.json("PUT", f"/v1/redteam/allowed/{name}", json=body))
 
     def forbid_model(self, name: str) -> None:
         """Take a model off the list."""

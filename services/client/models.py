@@ -165,6 +165,7 @@ class AllowedModel(Answer):
 
     name: str
     ref: str
+    digest: str = ""
     added_by: str = ""
     added_at: datetime | None = None
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from flask import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from services.gateway import redteam
 from services.gateway.auth import REDTEAM, caller, require, trusts_loopback
 from services.gateway.bodies import read_model, validate_query
 from services.gateway.jobs import QueryModel
@@ -50,6 +51,8 @@ class TokenBody(Body):
 class AllowBody(Body):
     ref: Annotated[Ref, Schemes("hub", "file", "job", "builtin")]
     """The model that may be attacked."""
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of its weights; needed where they don't lie on the gateway's machine."""
 
 
 class GcBody(Body):
@@ -124,7 +127,7 @@ def list_allowed() -> Response:
 )
 def allow_model(name: str) -> Response:
     body = read_model(AllowBody)
-    return answer_json(_allowed(Redteam(gateway().store).allow(name, str(body.ref), caller().owner)))
+    return answer_json(_allowed(redteam.allow(name, body.ref, body.digest)))
 
 
 @routes.add(
@@ -198,4 +201,5 @@ def _token(token: Token) -> dict[str, object]:
 
 
 def _allowed(model: AllowedModel) -> dict[str, object]:
-    return {"name": model.name, "ref": model.ref, "added_by": model.added_by, "added_at": rfc3339(model.added_ms)}
+    about = {"name": model.name, "ref": model.ref, "digest": model.digest}
+    return {**about, "added_by": model.added_by, "added_at": rfc3339(model.added_ms)}

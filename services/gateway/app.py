@@ -4,7 +4,6 @@ import re
 import secrets
 import time
 
-import structlog
 from flask import Flask, Request, Response, g, request
 
 from services.gateway import (
@@ -22,14 +21,17 @@ from services.gateway import (
     queues,
     sweeps,
 )
+from services.gateway import tracing as traced_requests
 from services.gateway.bodies import drain
 from services.gateway.operations import Routes
 from services.gateway.state import Gateway
 from services.gateway.tail import Tail
+from shared import tracing
 from shared.artifacts import ArtifactStore
 from shared.broker import Messages, make_app
 from shared.jobs.files import UploadedFiles
 from shared.jobs.store import JobStore
+from shared.logs import configure_logs
 from shared.settings import Settings
 
 RESOURCES: tuple[Routes, ...] = (
@@ -51,14 +53,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 def create_app(settings: Settings | None = None) -> Flask:
     """The gateway over the environment's settings. Connects at the first request, so after any fork."""
     settings = settings or Settings()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ]
-    )
+    tracing.name_service("tenfold-gateway")
+    configure_logs(settings.log_level)
     app = Flask("tenfold", static_folder=None)
     app.url_map.merge_slashes = False  # `//v1/jobs` is no route of ours, and no redirect
     operations = tuple(operation for resource in RESOURCES for operation, _ in resource.operations)
@@ -74,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     problems.install(app)
     open_paths = frozenset(operation.path for operation in operations if operation.is_open)
+    traced_requests.install(app)
     app.before_request(lambda: begin(settings, open_paths))  # one function each: every one costs each request
     app.after_request(finish)
     for resource in RESOURCES:

@@ -8,6 +8,7 @@ from werkzeug.wsgi import wrap_file
 
 from services.gateway.jobs import READ, find_job
 from services.gateway.operations import Answer, Operation, Routes, answer_json
+from services.gateway.redteam import guard_download
 from services.gateway.state import gateway
 from services.gateway.views import ArtifactList, artifact_views
 from shared.artifacts import CHUNK, PRESIGN_FROM_BYTES
@@ -59,6 +60,7 @@ def get_artifact(job_id: str, artifact: str) -> Response:
     name = pick(list(entries), artifact)
     if name is None or record.prefix is None:
         raise NotFound(f"job {job_id} has no artifact {artifact}; it has: {', '.join(sorted(entries)) or 'none'}")
+    guard_download(record, name)
     return send(job_file(job_id, record.prefix, name), entries[name])
 
 

@@ -22,6 +22,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 REDTEAM = frozenset({Scope.REDTEAM, Scope.REDTEAM_REVEAL})
 LOCAL = Caller("local", frozenset(Scope) - REDTEAM)
 LOCAL_REDTEAM = Caller("local", frozenset(Scope))
+LOCAL_STAND_IN = Caller("local", frozenset(Scope) - {Scope.REDTEAM_REVEAL})
 
 
 def caller() -> Caller:
@@ -36,6 +37,8 @@ def authenticate(environ: dict[str, Any], settings: Settings) -> Caller:
     if header is not None:
         return _holder(header)
     if trusts_loopback(settings) and _is_loopback(environ.get("REMOTE_ADDR", "")):
+        if settings.redteam == "stand_in":
+            return LOCAL_STAND_IN
         return LOCAL_REDTEAM if settings.redteam else LOCAL
     raise _unauthorized("a token is required")
 

@@ -6,24 +6,19 @@ processes.
 
 import os
 import time
-from collections.abc import Iterator
 from functools import cache
 
 import redis
 import structlog
 from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.registry import Collector
 
+from services.gateway.metrics import ClusterTruth
 from services.gateway.operations import Answer, Operation, Routes, answer_json
 from services.gateway.problems import Problem
-from services.gateway.state import Gateway, gateway
+from services.gateway.state import gateway
 from services.gateway.views import HealthView
-from shared.jobs.catalog import pools
-from shared.jobs.store import PREFIX
-from shared.jobs.workers import WorkerList
 
 log = structlog.get_logger()
 routes = Routes()
@@ -96,42 +91,3 @@ def observe(method: str, route: str, status: int, started: float) -> None:
 @cache
 def _latency(method: str, route: str, status: int) -> Histogram:
     return LATENCY.labels(method, route, str(status))
-
-
-class ClusterTruth(Collector):
-    """What the records say at this moment."""
-
-    def __init__(self, parts: Gateway) -> None:
-        self._parts = parts
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._pools()
-        yield from self._counters()
-        waiting = self._parts.store.redis.zcard(f"{PREFIX}ix:state:blocked")
-        yield GaugeMetricFamily("tenfold_jobs_blocked", "Jobs that wait for another job", value=waiting)
-
-    def _pools(self) -> Iterator[Metric]:
-        names = ("waiting", "running", "slots", "workers", "oldest_wait_s")
-        families = {
-            name: GaugeMetricFamily(f"tenfold_pool_{name}", f"{name} by pool", labels=["pool"]) for name in names
-        }
-        workers = WorkerList(self._parts.store)
-        for pool in pools():
-            status = workers.status(pool)
-            for name in names:
-                families[name].add_metric([pool], getattr(status, name))
-        yield from families.values()
-
-    def _counters(self) -> Iterator[Metric]:
-        ended = CounterMetricFamily("tenfold_jobs_ended", "Jobs by outcome", labels=["kind", "state", "error_type"])
-        by_kind = {
-            "claims": CounterMetricFamily("tenfold_job_claims", "Attempts started", labels=["kind"]),
-            "lost": CounterMetricFamily("tenfold_job_losses", "Workers lost while running", labels=["kind"]),
-            "ran_ms": CounterMetricFamily("tenfold_job_running_seconds", "Running time of ended jobs", labels=["kind"]),
-        }
-        waited = CounterMetricFamily("tenfold_job_waiting_seconds", "Waiting time of claimed jobs", labels=["pool"])
-        for name, value in self._parts.store.redis.hgetall(f"{PREFIX}counters").items():
-            what, *labels = name.split("|")
-            family = {"finished": ended, "waited_ms": waited, **by_kind}[what]
-            family.add_metric(labels, float(value) / (1000 if what.endswith("_ms") else 1))
-        yield from (ended, waited, *by_kind.values())

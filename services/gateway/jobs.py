@@ -10,9 +10,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from services.gateway.auth import caller, require_owner
 from services.gateway.bodies import read_json, validate, validate_query
 from services.gateway.operations import KIND, OWNER, ULID, Answer, Operation, Routes, answer_nothing, answer_text
+from services.gateway.redteam import authorise, keeps_sealed, one_at_a_time
 from services.gateway.state import gateway
-from services.gateway.submissions import audit, authorise, model_for, new_job, submission, submit_once
+from services.gateway.submissions import (
+    audit,
+    audited_params,
+    model_for,
+    new_job,
+    pinned,
+    submission,
+    submit_once,
+)
 from services.gateway.views import JobPage, JobView, as_json, item_json, job_json
+from shared import tracing
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
 from shared.jobs.errors import Conflict, NotFound
@@ -25,7 +35,6 @@ from shared.jobs.store import Query, Submitted
 from shared.jobs.tokens import Scope
 
 routes = Routes()
-AUDITED = 1000  # characters of the params in the red-team trail
 READ, WRITE = (Scope.JOBS_READ,), (Scope.JOBS_WRITE,)
 
 
@@ -87,15 +96,20 @@ def submit_job() -> Response:
     body = validate(model_for(raw.value), raw.text)
     if query.dry_run:
         return answer_text(f'{{"kind": "{body.kind}", "params": {new_job(body).params}}}')
-    by, parts = submission(raw.value), gateway()
+    by, parts, spec = submission(raw.value), gateway(), catalog()[body.kind]
 
     def attempt() -> Submitted:
         new = new_job(body)
         parts.refuse_when_full()
-        audit(body.kind, "submit", new.params[:AUDITED])
-        return parts.store.submit(new, by)
+        with one_at_a_time(spec):
+            if spec.scope is not None:
+                audit(body.kind, "submit", f"{pinned(body.params)} {audited_params(body.params)}")
+            submitted = parts.store.submit(new, by)
+            keeps_sealed(spec, submitted.jobs)
+            return submitted
 
     submitted = submit_once(by, attempt)
+    tracing.annotate(job_id=submitted.id, kind=body.kind)
     if submitted.created:
         audit(body.kind, "submitted", submitted.id)
     record = submitted.record or find_job(submitted.id)
@@ -160,9 +174,10 @@ def retry_job(job_id: str) -> Response:
     if spec is None:
         raise Conflict(f"job {job_id} can't be retried: this cluster has no kind {record.kind} any more")
     authorise(spec)
-    audit(spec.kind, "retry", job_id)
     message = gateway().messages.template(spec, record.priority)
-    gateway().store.retry(job_id, message, queue_key(spec.pool, record.priority))
+    with one_at_a_time(spec):
+        audit(spec.kind, "retry", job_id)
+        gateway().store.retry(job_id, message, queue_key(spec.pool, record.priority))
     return answer_text(_current(job_id), 202)
 
 

@@ -6,8 +6,10 @@ from typing import Any
 from flask import Response
 
 from services.gateway.operations import Answer, Operation, Routes, answer_json
+from services.gateway.redteam import offered
 from services.gateway.views import KindList, KindView
-from shared.jobs.catalog import catalog, find
+from shared.jobs.catalog import find
+from shared.jobs.errors import NotFound
 from shared.jobs.tokens import Scope
 
 routes = Routes()
@@ -15,14 +17,16 @@ routes = Routes()
 
 @routes.add(Operation("GET", "/v1/kinds", "kinds", "Every kind", {200: Answer(KindList)}, scopes=(Scope.JOBS_READ,)))
 def list_kinds() -> Response:
-    return answer_json({"items": [_view(kind) for kind in catalog()]})
+    return answer_json({"items": [_view(kind) for kind in offered()]})
 
 
 @routes.add(
     Operation("GET", "/v1/kinds/{kind}", "kinds", "One kind", {200: Answer(KindView)}, (Scope.JOBS_READ,), (404,))
 )
 def get_kind(kind: str) -> Response:
-    return answer_json(_view(find(kind).kind))
+    if kind not in offered():
+        raise NotFound(f"there is no kind {kind!r}; known: {', '.join(offered())}")
+    return answer_json(_view(kind))
 
 
 @cache

@@ -16,10 +16,10 @@ from pydantic.json_schema import models_json_schema
 from services.gateway.auth import trusts_loopback
 from services.gateway.operations import PATH_PARAMETERS, Answer, Operation, Routes
 from services.gateway.problems import PROBLEMS, ProblemView
+from services.gateway.redteam import offered
 from services.gateway.state import gateway
 from services.gateway.submissions import submit_model
 from services.gateway.views import Document, DryRunView, JobView
-from shared.jobs.catalog import catalog
 
 routes = Routes()
 REFS = "#/components/schemas/{model}"
@@ -63,11 +63,13 @@ HEADERS = {
 
 @routes.add(Operation("GET", "/openapi.json", "documents", "This document", {200: Answer(Document)}))
 def openapi_json() -> Response:
-    return Response(_text(not trusts_loopback(gateway().settings)), mimetype="application/json")
+    needs_token = not trusts_loopback(gateway().settings)
+    return Response(_text(needs_token, tuple(offered())), mimetype="application/json")
 
 
 @cache
-def _text(needs_token: bool) -> str:
+def _text(needs_token: bool, kinds: tuple[str, ...]) -> str:
+    """Of one set of kinds: what a deployment doesn't offer isn't documented there."""
     return json.dumps(document(gateway().operations, needs_token=needs_token), ensure_ascii=False)
 
 
@@ -97,7 +99,7 @@ def document(operations: Sequence[Operation], *, needs_token: bool) -> dict[str,
 def _schemas(operations: Sequence[Operation]) -> tuple[dict[Any, dict[str, Any]], dict[str, Any]]:
     """References by (model, mode), and the definitions they point to."""
     takes_jobs = any(operation.body == "submit" for operation in operations)
-    bodies: list[type[BaseModel]] = [submit_model(kind) for kind in catalog()] if takes_jobs else []
+    bodies: list[type[BaseModel]] = [submit_model(kind) for kind in offered()] if takes_jobs else []
     answers: list[type[BaseModel]] = [ProblemView, DryRunView]
     for operation in operations:
         if isinstance(operation.body, type):
@@ -175,7 +177,7 @@ def _request_body(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> d
             },
         }
     if operation.body == "submit":
-        refs = {kind: schemas[submit_model(kind), "validation"]["$ref"] for kind in catalog()}
+        refs = {kind: schemas[submit_model(kind), "validation"]["$ref"] for kind in offered()}
         schema: dict[str, Any] = {
             "oneOf": [{"$ref": ref} for ref in refs.values()],
             "discriminator": {"propertyName": "kind", "mapping": refs},

@@ -8,8 +8,9 @@ from flask import Response
 
 from services.gateway.operations import Answer, Operation, Routes
 from services.gateway.problems import PROBLEMS
+from services.gateway.redteam import offered
 from services.gateway.state import gateway
-from shared.jobs.catalog import catalog
+from shared.jobs.catalog import find
 from shared.jobs.errors import NotFound
 from shared.jobs.spec import JobSpec
 
@@ -19,7 +20,7 @@ HTML = ("text/html",)
 
 @routes.add(Operation("GET", "/docs", "documents", "The same for people", {200: Answer(None, "A page", HTML)}))
 def docs() -> Response:
-    return Response(_page("Tenfold HTTP API", _operations_html()), mimetype="text/html")
+    return Response(_page("Tenfold HTTP API", _operations_html(tuple(offered()))), mimetype="text/html")
 
 
 @routes.add(
@@ -41,7 +42,7 @@ def problem_page(problem: str) -> Response:
 
 
 @cache
-def _operations_html() -> str:
+def _operations_html(offered_kinds: tuple[str, ...]) -> str:
     rows = []
     for operation in gateway().operations:
         scopes = ", ".join(operation.scopes) or ("no token" if operation.is_open else "any token")
@@ -51,7 +52,7 @@ def _operations_html() -> str:
             scopes,
         )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    kinds = "".join(_kind_html(spec) for spec in catalog().values())
+    kinds = "".join(_kind_html(spec) for spec in map(find, offered_kinds))
     table = f"<table><tr><th>call</th><th>answer</th><th>scope</th></tr>{''.join(rows)}</table>"
     return f"<p>Machine-readable: <a href='/openapi.json'>/openapi.json</a>.</p>{table}<h2>Kinds</h2>{kinds}"
 

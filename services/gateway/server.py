@@ -14,6 +14,7 @@ _settings = Settings()
 
 wsgi_app = "services.gateway.app:create_app()"
 bind = f"{f'[{_settings.host}]' if ':' in _settings.host else _settings.host}:{_settings.ports.gateway}"
+logger_class = "services.gateway.json_logs.JsonLogger"
 worker_class = "services.gateway.worker_class.ProblemWorker"
 limit_request_line = 8190  # a listing may filter by sixteen labels
 workers = 2

@@ -10,22 +10,25 @@ from typing import Annotated, Any, Literal
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from services.gateway.auth import caller, require
+from services.gateway.auth import caller
+from services.gateway.redteam import authorise, check, offered
 from services.gateway.references import look_up
 from services.gateway.state import gateway
+from shared import tracing
 from shared.broker import queue_key
 from shared.jobs.catalog import catalog
-from shared.jobs.errors import BadRequest, FieldError, StorageFull, UnknownReference
+from shared.jobs.errors import BadRequest, FieldError, QuotaExceeded, StorageFull, UnknownReference
 from shared.jobs.record import Priority
 from shared.jobs.redteam import Redteam
-from shared.jobs.spec import JobSpec, Params, Text
+from shared.jobs.references import references_in
+from shared.jobs.spec import Params, Text
 from shared.jobs.store import NewJob, Submission, Submitted
-from shared.jobs.tokens import Scope
 
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,63}$")]
 LabelValue = Annotated[Text, StringConstraints(max_length=63)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16, description="At most 16; listings filter by them.")]
 _canonical = json.JSONEncoder(sort_keys=True).encode
+AUDITED = 4000  # characters of the params in the red-team trail
 KEY = re.compile(r"[!-~]{1,255}\Z")
 
 
@@ -63,8 +66,10 @@ def submit_model(kind: str) -> type[SubmitBody]:
 def model_for(raw: dict[str, Any]) -> type[SubmitBody]:
     """The body model that a raw body names. Raises BadRequest for an unknown kind."""
     kind = raw.get("kind")
-    if not isinstance(kind, str) or kind not in catalog():
-        known = ", ".join(catalog())
+    if isinstance(kind, str) and kind in catalog():
+        authorise(catalog()[kind])  # before its params: who may not submit it learns nothing of them
+    else:
+        known = ", ".join(offered())
         raise BadRequest(
             f"unknown kind {kind!r}" if kind is not None else "the kind is missing",
             [FieldError(("body", "kind"), f"must be one of: {known}", "unknown_kind" if kind else "missing")],
@@ -72,11 +77,26 @@ def model_for(raw: dict[str, Any]) -> type[SubmitBody]:
     return submit_model(kind)
 
 
+def audited_params(params: Params) -> str:
+    """The params for the trail, which never holds a suffix's text: `suffix_init` is a digest there."""
+    told = json.loads(params.model_dump_json())
+    if "suffix_init" in told:
+        told["suffix_init"] = f"sha256 {hashlib.sha256(told['suffix_init'].encode()).hexdigest()[:16]}"
+    return json.dumps(told, ensure_ascii=False)[:AUDITED]
+
+
+def pinned(params: Params) -> str:
+    """The weights that a submission is about: every entry of the list with its digest."""
+    entries = [Redteam(gateway().store).find(ref.target) for _, ref in references_in(params) if ref.scheme == "allowed"]
+    return " ".join(f"{entry.name}={entry.digest}" for entry in entries)
+
+
 def new_job(body: SubmitBody, at: tuple[str | int, ...] = ("body", "params")) -> NewJob:
     """A validated body as the store takes it. Raises BadRequest, UnknownReference, Problem 403."""
     spec = catalog()[body.kind]
     authorise(spec)
     used = look_up(body.params, at)
+    check(spec, body.params, at)
     return NewJob(
         kind=spec.kind,
         kind_version=spec.version,
@@ -91,13 +111,8 @@ def new_job(body: SubmitBody, at: tuple[str | int, ...] = ("body", "params")) ->
         timeout_s=body.timeout_s,
         awaited=used.awaited,
         references=used.references,
+        traceparent=tracing.traceparent(),
     )
-
-
-def authorise(spec: JobSpec) -> None:
-    """A kind may need a scope of its own. Raises Problem 403."""
-    if spec.scope is not None:
-        require(Scope(spec.scope))
 
 
 def audit(kind: str, action: str, detail: str) -> None:
@@ -127,7 +142,7 @@ def submit_once(by: Submission, attempt: Callable[[], Submitted]) -> Submitted:
     """
     try:
         return attempt()
-    except (UnknownReference, StorageFull):
+    except (UnknownReference, StorageFull, QuotaExceeded):
         earlier = gateway().store.submitted_before(by)
         if earlier is None:
             raise

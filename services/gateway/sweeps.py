@@ -13,6 +13,7 @@ from services.gateway.bodies import read_json, validate, validate_query
 from services.gateway.jobs import READ, WRITE, QueryModel
 from services.gateway.operations import ULID, Answer, Operation, Routes, answer_json
 from services.gateway.problems import field_errors
+from services.gateway.redteam import keeps_sealed, one_at_a_time
 from services.gateway.state import gateway
 from services.gateway.submissions import Terms, audit, model_for, new_job, submission, submit_once
 from services.gateway.views import SweepPage, SweepView, rfc3339
@@ -70,8 +71,11 @@ def submit_sweep() -> Response:
     def attempt() -> Submitted:
         jobs = _jobs(body)
         gateway().refuse_when_full()
-        audit(body.kind, "submit", f"sweep of {len(jobs)}")
-        return gateway().store.submit_sweep(jobs, _about(body), by)
+        with one_at_a_time(catalog()[body.kind], len(jobs)):
+            audit(body.kind, "submit", f"sweep of {len(jobs)}")
+            submitted = gateway().store.submit_sweep(jobs, _about(body), by)
+            keeps_sealed(catalog()[body.kind], submitted.jobs)
+            return submitted
 
     submitted = submit_once(by, attempt)
     if submitted.created:

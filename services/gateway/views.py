@@ -197,6 +197,7 @@ class TokenList(View):
 class AllowedView(View):
     name: str
     ref: str
+    digest: str
     added_by: str
     added_at: datetime
 

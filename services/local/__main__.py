@@ -55,7 +55,9 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running afterwards.")] = False,
 ) -> None:
     """Start the cluster if it isn't up, run the tour through its HTTP API, stop what was started."""
-    raise typer.Exit(run_demo(Cluster(Settings()), out, keep=keep))
+    running = Cluster(Settings())  # one that runs keeps its settings; the demo's own attacks the stand-in only
+    cluster = running if running.is_supervised() else Cluster(Settings(), redteam="stand_in")
+    raise typer.Exit(run_demo(cluster, out, keep=keep))
 
 
 def _table(lines: list[Health]) -> Table:

@@ -16,8 +16,9 @@ from pathlib import Path
 from services.local import health, ports, processes, redis_server
 from services.local.errors import CannotStart
 from services.local.layout import Layout
-from services.local.programs import STAGES, Program, programs, stopping_stage
+from services.local.programs import STAGES, Program, Redteam, programs, stopping_stage
 from services.local.supervisor import ProcessState, Supervisor, render, start
+from shared.sealed import make_key
 from shared.settings import Settings
 
 READY_S = 90
@@ -30,7 +31,7 @@ POLL_S = 0.1
 class Cluster:
     """The cluster that the settings describe, running or not."""
 
-    def __init__(self, settings: Settings, *, redteam: bool = False) -> None:
+    def __init__(self, settings: Settings, *, redteam: Redteam = False) -> None:
         self.settings = settings
         self.redteam = redteam or settings.redteam
         self.layout = Layout(settings.data.absolute())
@@ -52,6 +53,8 @@ class Cluster:
     def up(self) -> None:
         """Return once the gateway answers /readyz. Raises CannotStart."""
         self.layout.prepare()
+        if self.redteam and self.settings.redteam_key is None:
+            make_key(self.layout.redteam_key)
         if self.settings.redis_url:
             redis_server.check_reachable(self.settings.redis_url)
         with self._alone():

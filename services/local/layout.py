@@ -52,6 +52,11 @@ class Layout:
         return self.data / "ray.token"
 
     @property
+    def redteam_key(self) -> Path:
+        """The key that `up --redteam` makes, where the operator names none."""
+        return self.data / "redteam.key"
+
+    @property
     def lock(self) -> Path:
         """Held while the cluster is being started or stopped."""
         return self.data / "cluster.lock"

@@ -5,6 +5,7 @@ import socket
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Literal
 
 from services.local import redis_server
 from services.local.layout import Layout
@@ -15,6 +16,8 @@ RAY_ADDRESS = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """Ray replaces 127.0.0.1 by the machine's outer address, which changes with the network; this loopback one it keeps."""
 RAY_STORE_BYTES = 200 * 1000**2
 RAY_MAX_CPUS = 4
+Redteam = bool | Literal["stand_in"]
+"""Whether red-team kinds are offered; stand_in: against what ships with Tenfold."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 
 
@@ -50,9 +53,10 @@ def stopping_stage(name: str) -> int:
     return STAGES - 1 if name == "redis" else 1
 
 
-def programs(settings: Settings, layout: Layout, *, redteam: bool) -> list[Program]:
+def programs(settings: Settings, layout: Layout, *, redteam: Redteam) -> list[Program]:
     """Everything that runs on this machine under these settings."""
-    found = [_gateway(settings, layout, redteam), *_workers(settings, layout), _reconciler()]
+    key = {"TENFOLD_REDTEAM_KEY": str(settings.redteam_key or layout.redteam_key)} if redteam else {}
+    found = [_gateway(settings, layout, redteam, key), *_workers(settings, layout, key), _reconciler()]
     if settings.redis_url is None:
         found.insert(0, _redis(settings, layout))
     if settings.ray_address is None:
@@ -72,21 +76,21 @@ def _redis(settings: Settings, layout: Layout) -> Program:
     return Program("redis", command, ports={"redis": port}, stop_s=20)
 
 
-def _gateway(settings: Settings, layout: Layout, redteam: bool) -> Program:
+def _gateway(settings: Settings, layout: Layout, redteam: Redteam, key: dict[str, str]) -> Program:
     port = settings.ports.gateway
     command = [sys.executable, "-m", "gunicorn", "--config", "python:services.gateway.server"]
     command += ["--bind", address(settings.host, port)]
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(layout.scratch / "gateway-metrics")}
-    environment |= {"TENFOLD_REDTEAM": "1"} if redteam else {}
+    environment |= {"TENFOLD_REDTEAM": "1" if redteam is True else redteam, **key} if redteam else {}
     return Program("gateway", command, ports={"http": port}, environment=environment)
 
 
-def _workers(settings: Settings, layout: Layout) -> list[Program]:
+def _workers(settings: Settings, layout: Layout, key: dict[str, str]) -> list[Program]:
     return [
         Program(
             f"worker-{pool}",
             [sys.executable, "-m", "workers", "worker", "--pool", pool, "--slots", str(_slots(settings, pool))],
-            environment=ONE_THREAD | (_ray_access(layout) if pool == "sim" else {}),
+            environment=ONE_THREAD | (_ray_access(layout) if pool == "sim" else {}) | (key if pool == "gpu" else {}),
             stop_s=int(settings.stop_grace_s) + 3,
             alive=f"{pool}@{socket.gethostname()}.alive",
         )

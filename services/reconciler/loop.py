@@ -19,7 +19,7 @@ import structlog
 from shared.artifacts import ArtifactStore
 from shared.jobs.history import write_committed
 from shared.jobs.retention import Retention
-from shared.jobs.store import JobStore
+from shared.jobs.store import PREFIX, JobStore
 from shared.settings import Settings
 
 EVERY_S = 1.0
@@ -64,6 +64,7 @@ class Reconciler:
         except (redis.RedisError, OSError):
             self._contact.lost()
             raise
+        self.store.redis.set(f"{PREFIX}reconciled_ms", self.store.now_ms())  # for /metrics
         self._alive.touch()
 
     def tend_files(self) -> None:

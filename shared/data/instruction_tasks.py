@@ -1,7 +1,7 @@
 """Libraries of instruction tasks in the field's formats, one reader for all: `read_tasks`.
 
     JSONL, also .gz             one task a line: id, instructions or templates, and what else is known of it
-    CSV                         task_id,instruction[,category]
+    CSV                         task_id,instruction[,category,dataset,source,split]; further columns are kept
     promptsource                a `templates` tree of templates.yaml (a folder, or packed as .tar or .zip)
     Super-NaturalInstructions   a folder of tasks/*.json (the same)
 
@@ -23,6 +23,8 @@ from shared.jobs.errors import InvalidInput
 Style = Literal["plain", "jinja", "python"]
 NEW_FIELDS = ("instructions", "templates", "instances")
 """Fields that are read apart and not kept as further fields."""
+TEXT_COLUMNS = ("category", "dataset", "source", "split")
+"""Columns of a CSV that mean what the JSONL field of that name does; equal in all rows of a task."""
 MOST_BYTES = 2**32
 GZIP = b"\x1f\x8b"
 
@@ -254,11 +256,13 @@ def _csv(path: Path, name: str) -> Iterator[InstructionTask]:
     for row in reader:
         task = _csv_task(row, f"{name} line {reader.line_num}")
         before = tasks.get(task.id)
-        if before and before.category != task.category:
-            raise InvalidInput(
-                f"{task.where}: task {task.id!r} has category {task.category!r}, at {before.where} it is "
-                f"{before.category!r}; give it one category"
-            )
+        for column in TEXT_COLUMNS:
+            ours, theirs = getattr(task, column), getattr(before or task, column)
+            if before and ours != theirs:
+                raise InvalidInput(
+                    f"{task.where}: task {task.id!r} has {column} {ours!r}, at {before.where} it is {theirs!r}; give "
+                    f"it one {column}"
+                )
         tasks[task.id] = replace(before, templates=(*before.templates, *task.templates)) if before else task
     yield from tasks.values()
 
@@ -266,8 +270,10 @@ def _csv(path: Path, name: str) -> Iterator[InstructionTask]:
 def _csv_task(row: dict[Any, Any], where: str) -> InstructionTask:
     if None in row or row.get("instruction") is None:
         raise InvalidInput(f"{where} has another number of columns than the header; quote texts that hold commas")
-    record = {"id": row["task_id"], "instructions": [row["instruction"]], "category": row.get("category") or None}
-    return task_of(record, where)
+    said = {field: row.get(field) or None for field in TEXT_COLUMNS}
+    task = task_of({"id": row["task_id"], "instructions": [row["instruction"]], **said}, where)
+    rest = {name: value for name, value in row.items() if value and name not in ("task_id", "instruction", *said)}
+    return replace(task, further=rest)
 
 
 # Trees ------------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from shared.jobs.replies import PACKED, Replies
 
 CURVES = "curves.jsonl"
 TIMINGS = "timings.jsonl"
+KEYED_TIMINGS = ".timings"  # a hidden journal: what an earlier attempt measured is not lost
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,16 @@ class JobContext(ABC):
         """A piece of generated text, streamed as it is made; `about` says which prompt and position."""
         self._report("token", {"text": text, **about})
 
-    def timing(self, name: str, seconds: float) -> None:
-        """A measured duration: goes to `job.timings` (summed by name) and `timings.jsonl`, never into a result."""
-        self._timings.append({"name": name, "seconds": seconds})
+    def timing(self, name: str, seconds: float, key: str | None = None) -> None:
+        """A measured duration: goes to `job.timings` (summed by name) and `timings.jsonl`, never into a result.
+
+        One with a key, of what it measures, is part of the checkpoint and counts in later attempts, too.
+        """
+        entry = {"name": name, "seconds": seconds}
+        if key is None:
+            self._timings.append(entry)
+        else:
+            self.journal(KEYED_TIMINGS).append_json({**entry, "key": key})
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -173,6 +181,11 @@ class JobContext(ABC):
     def cache_dir(self) -> Path:
         """A folder that jobs on this machine share, for what can be made again; name entries by content."""
 
+    @property
+    @abstractmethod
+    def builtin_dir(self) -> Path:
+        """Where what a job makes for all others becomes `builtin:<name>`, a file or folder of that name."""
+
     @abstractmethod
     def check(self) -> None:
         """Raises Cancelled, HandBack, TimedOut or LeaseLost when the method must stop; else returns at once."""
@@ -205,7 +218,7 @@ class JobContext(ABC):
     def timings(self) -> dict[str, float]:
         """Seconds summed by name."""
         sums: dict[str, float] = {}
-        for entry in self._timings:
+        for entry in (*self._timings, *map(json.loads, self._keyed_timings())):
             sums[entry["name"]] = sums.get(entry["name"], 0.0) + entry["seconds"]
         return sums
 
@@ -216,10 +229,22 @@ class JobContext(ABC):
             journal.handle.close()
             if not journal.is_hidden:
                 self._finish(name, journal.path)
-        if self._timings:
-            path = self.work_dir / TIMINGS
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in self._timings))
+        path = self.work_dir / TIMINGS
+        with path.open("wb") as out:
+            out.writelines(self._keyed_timings())
+            out.writelines(json.dumps(entry).encode() + b"\n" for entry in self._timings)
+        if path.stat().st_size:
             self._finish(TIMINGS, path)
+
+    def _keyed_timings(self) -> Iterator[bytes]:
+        """The lines of timings with a key, of all attempts."""
+        journal = self._journals.get(KEYED_TIMINGS)
+        if journal is None or not journal.path.exists():
+            return
+        if not journal.handle.closed:
+            journal.handle.flush()
+        with journal.path.open("rb") as lines:
+            yield from lines
 
     def release(self) -> None:
         """Close what is open, however the attempt ended."""

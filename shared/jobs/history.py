@@ -9,9 +9,11 @@ import json
 from typing import Any
 
 from shared.artifacts import ArtifactStore
+from shared.jobs.catalog import catalog
 from shared.jobs.errors import NotFound
 from shared.jobs.layout import LOG, committed_key, job_folder, log_key, sweep_key
 from shared.jobs.record import JobRecord
+from shared.jobs.redteam import SEALED
 from shared.jobs.store import PREFIX, JobStore
 
 _LEFT_OUT = {"template", "idem", "claim", "pid", "queued_ms", "missing_ms", "due_ms", "hand_back", "deadline_ms"}
@@ -71,6 +73,9 @@ def _restore(job_id: str, oldest_ms: int, store: JobStore, artifacts: ArtifactSt
         return False
     if record.checkpoint and not artifacts.exists(f"{job_folder(job_id)}/{json.loads(record.checkpoint)['folder']}"):
         del fields["checkpoint"]  # a retry starts from zero
+    spec = catalog().get(record.kind)
+    if spec is not None and spec.sealed:
+        store.redis.zadd(SEALED, {job_id: record.finished_ms or 0})
     return store.restore(fields, _sweep_of(record, artifacts) if record.sweep else {})
 
 

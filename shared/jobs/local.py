@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.artifacts import ArtifactStore
-from shared.data.builtin import shipped
+from shared.data.builtin import STAND_INS, shipped
 from shared.jobs.context import Artifact, JobContext, Restored, digest_of_input
 from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.references import Ref
 from shared.jobs.replies import PACKED, LooseReplies, Replies
+from shared.jobs.weights import weight_digest
 
 
 class LocalContext(JobContext):
@@ -56,16 +57,23 @@ class LocalContext(JobContext):
     def input(self, ref: Ref) -> Path:
         if ref in self._inputs:
             return self._inputs[ref]
-        if ref.scheme == "builtin" and (path := shipped(ref.target, self.cache_dir / "builtin")):
-            return path
+        if ref.scheme == "builtin" or f"builtin:{ref.target}" in STAND_INS:
+            made = self.builtin_dir / ref.target
+            if path := made if made.exists() else shipped(ref.target, self.builtin_dir):
+                return path
         raise InvalidInput(f"{ref} is not among this run's inputs: {sorted(self._inputs) or 'none given'}")
 
     def input_digest(self, ref: Ref) -> str:
-        return digest_of_input(self.input(ref))
+        path = self.input(ref)
+        return weight_digest(path) if ref.scheme == "allowed" else digest_of_input(path)
 
     @property
     def cache_dir(self) -> Path:
         return self._cache
+
+    @property
+    def builtin_dir(self) -> Path:
+        return self._cache / "builtin"
 
     def check(self) -> None:
         if self.cancelled:

@@ -63,6 +63,8 @@ class JobRecord:
     prefix: str | None  # of the newest claim's files, "<attempt>-<claim>"; the committed ones once it succeeded
     checkpoint: str | None  # JSON, written and read by the runtime
     timings: str | None  # JSON object, seconds by name
+    wait_ms: int = 0  # of the newest claim, in its queue
+    traceparent: str | None = None  # W3C trace context of the request that submitted it
 
     @classmethod
     def from_hash(cls, fields: dict[str, str]) -> "JobRecord":
@@ -102,6 +104,8 @@ class JobRecord:
             prefix=fields.get("prefix"),
             checkpoint=fields.get("checkpoint"),
             timings=fields.get("timings"),
+            wait_ms=int(fields.get("wait_ms", 0)),
+            traceparent=fields.get("traceparent"),
         )
 
 

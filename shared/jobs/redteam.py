@@ -13,6 +13,7 @@ from shared.jobs.store import PREFIX, JobStore
 AUDIT = f"{PREFIX}audit"
 NEWEST = f"{PREFIX}audit_newest"  # the hash of the newest entry
 ALLOWED = f"{PREFIX}allowed"
+SEALED = f"{PREFIX}sealed"  # jobs that may keep text encrypted, by when it is next looked whether it may go
 GENESIS = "0" * 64
 
 
@@ -21,6 +22,7 @@ class AllowedModel(NamedTuple):
     ref: str
     added_by: str
     added_ms: int
+    digest: str  # SHA-256 of the weights that were allowed
 
 
 class AuditEntry(NamedTuple):
@@ -39,11 +41,11 @@ class Redteam:
         self._redis = store.redis
         self._store = store
 
-    def allow(self, name: str, ref: str, owner: str) -> AllowedModel:
+    def allow(self, name: str, ref: str, owner: str, digest: str) -> AllowedModel:
         """Put a model on the list; the list and its trail change together."""
-        model = AllowedModel(name, ref, owner, self._store.now_ms())
+        model = AllowedModel(name, ref, owner, self._store.now_ms(), digest)
         text = json.dumps(model._asdict())
-        self._append(owner, "allow", f"{name} = {ref}", lambda pipe: pipe.hset(ALLOWED, name, text))
+        self._append(owner, "allow", f"{name} = {ref} {digest}", lambda pipe: pipe.hset(ALLOWED, name, text))
         return model
 
     def all(self) -> list[AllowedModel]:
@@ -53,7 +55,10 @@ class Redteam:
         """Raises NotFound."""
         text = self._redis.hget(ALLOWED, name)
         if text is None:
-            raise NotFound(f"{name} is not on the red-team list; an admin adds it with `tenfold redteam allow`")
+            listed = ", ".join(model.name for model in self.all()) or "nothing"
+            raise NotFound(
+                f"{name} is not on the red-team list; it has: {listed}; an admin adds with `tenfold redteam allow`"
+            )
         return AllowedModel(**json.loads(text))
 
     def remove(self, name: str, owner: str) -> None:

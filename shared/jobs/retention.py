@@ -4,6 +4,7 @@
 - prefixes that neither the record nor its checkpoint points to, checkpoints and model replies after success: a minute
   after the end, or after the next claim
 - uploads that no job refers to: after 7 days without use
+- what is kept encrypted for a while (`sealed` artifacts, and the checkpoints of their jobs): 30 days after the end
 - records: after TENFOLD_KEEP_DAYS; their committed.json and artifacts stay, and GET serves them; what only a retry
   would read goes
 - folders of jobs that nobody knows (no record, no committed.json), files cut short by a crash: by `gc`, a day after
@@ -23,11 +24,13 @@ from shared.jobs.files import UploadedFiles
 from shared.jobs.history import read_committed
 from shared.jobs.layout import REPLIES, committed_key, job_folder, upload_key
 from shared.jobs.record import JobRecord
+from shared.jobs.redteam import SEALED
 from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, JobStore
 
 DAY_S = 24 * 3600
 UPLOAD_DAYS = 7
+SEALED_DAYS = 30
 BATCH = 200
 AGAIN_S = 60.0  # what the artifact store refused to delete is tried again then
 
@@ -57,6 +60,7 @@ class Retention:
     def clear_old(self) -> None:
         """Uploads nobody refers to, records past their days."""
         self._files.drop_unused(UPLOAD_DAYS * DAY_S)
+        self._drop_sealed()
         before_ms = self._store.now_ms() - int(self._keep_days * DAY_S * 1000)
         stay = 0  # those that can't go yet don't keep the others from going
         for _ in range(BATCH):
@@ -78,6 +82,28 @@ class Retention:
         if not dry_run:
             self._files.drop_unused(UPLOAD_DAYS * DAY_S)
         return removed
+
+    def _drop_sealed(self) -> None:
+        """Delete what jobs keep encrypted, `SEALED_DAYS` after their end, checkpoints and replies included."""
+        before_ms = self._store.now_ms() - SEALED_DAYS * DAY_S * 1000
+        for job_id in self._store.redis.zrangebyscore(SEALED, "-inf", before_ms, start=0, num=BATCH):
+            finished_ms = self._finished_ms(job_id)
+            if finished_ms is not None and finished_ms > before_ms:  # unfinished ones end at infinity
+                self._store.redis.zadd(SEALED, {job_id: min(finished_ms, self._store.now_ms())})
+                continue
+            for blob in list(self._artifacts.blobs(job_folder(job_id))):
+                parts = blob.key.removeprefix(f"{job_folder(job_id)}/").split("/")
+                if parts[-1].endswith(".enc") or parts[0] == REPLIES or any(LEFTOVER.fullmatch(p) for p in parts):
+                    self._artifacts.delete(blob.key)
+            self._store.redis.zrem(SEALED, job_id)
+
+    def _finished_ms(self, job_id: str) -> float | None:
+        """When a job ended: infinity for an unfinished one, None for one that nobody knows."""
+        try:
+            record, _ = self._record(job_id)
+        except NotFound:
+            return None
+        return record.finished_ms if record.finished_ms is not None else float("inf")
 
     def _remove(self, key: str, removed: Removed, dry_run: bool) -> None:
         removed.keys.append(key)

@@ -53,6 +53,8 @@ class JobSpec:
     entry: str | None = None  # "module:function"; by default workers.<method>.jobs:<verb>
     scope: str | None = None  # an extra scope that submitting needs
     measured: tuple[str, ...] = ()  # result fields and artifacts that are measurements: not equal between runs
+    attacks: bool = False  # runs against a model of the red-team list: one unfinished job per owner
+    sealed: tuple[str, ...] = ()  # artifacts that hold text kept back: encrypted, 30 days
     checkpoint_grain: str = ""  # how much work a kill may repeat, in words
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ class NewJob:
     timeout_s: float | None = None
     awaited: tuple[str, ...] = ()  # jobs referenced and known to the store
     references: tuple[str, ...] = ()  # every reference: `file:<sha256>`, `job:<id>`
+    traceparent: str | None = None  # of the request, where it is traced
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ def _fields_of(new: NewJob) -> dict[str, str]:
         fields["labels"] = json.dumps(dict(new.labels))
     if new.timeout_s is not None:
         fields["timeout_ms"] = str(int(new.timeout_s * 1000))
+    if new.traceparent is not None:
+        fields["traceparent"] = new.traceparent
     if new.awaited:
         fields["waits"] = " ".join(new.awaited)
     return fields

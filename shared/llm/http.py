@@ -44,7 +44,7 @@ class _Failure(NamedTuple):
 
 
 class _Message(BaseModel):
-    content: str = Field(pattern=r"\S")  # a blank answer is none
+    content: str | None  # null or blank where all tokens went into reasoning: the caller's to judge
 
 
 class _Choice(BaseModel):
@@ -145,7 +145,7 @@ class HttpEndpoint:
             return _Failure(f"an answer that is no chat completion ({at + ': ' if at else ''}{first['msg']})")
         choice, usage = completion.choices[0], completion.usage or _Usage()
         return Reply(
-            choice.message.content, usage.prompt_tokens, usage.completion_tokens, choice.finish_reason or "stop"
+            choice.message.content or "", usage.prompt_tokens, usage.completion_tokens, choice.finish_reason or "stop"
         )
 
     def _message(self, answer: _Answer) -> str:
@@ -194,9 +194,11 @@ class HttpChat:
             "messages": [{"role": message.role, "content": message.content} for message in call.messages],
             "temperature": call.temperature,
             "top_p": call.top_p,
-            "max_tokens": call.max_tokens,
+            self._endpoint.entry.max_tokens_name: call.max_tokens,
             "seed": call.seed,
         }
+        for name in self._endpoint.entry.omit:
+            del body[name]
         if call.stop:
             body["stop"] = list(call.stop)
         if call.continues and self._endpoint.entry.prefill == "vllm":

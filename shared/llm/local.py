@@ -20,7 +20,7 @@ from shared.jobs.references import Ref
 from shared.llm.chat import ChatCall, Reply
 from shared.llm.generation import Row, generate
 from shared.llm.model_cache import ModelCache, ModelKey
-from shared.llm.model_folder import model_folder
+from shared.llm.model_folder import ModelFolder, model_folder
 from shared.settings import Settings
 
 MOST_ROWS = 64
@@ -93,12 +93,12 @@ class LocalChat:
     @classmethod
     def open(cls, ref: Ref, ctx: JobContext, settings: Settings) -> "LocalChat":
         """The model behind a reference, loaded or still warm. Raises InvalidInput."""
-        folder = model_folder(ref, ctx, settings.data.resolve() / "cache" / "models")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-        load = partial(_load, ref, folder.path, dtype, device)
-        key = ModelKey(folder.digest, dtype, device)
-        return cls(loaded_models.get(key, load, settings.model_cache_mb * MEGABYTE))
+        return cls(load_model(ref, ctx, settings))
+
+    @classmethod
+    def load(cls, checked: "CheckedFolder", settings: Settings) -> "LocalChat":
+        """The model in a folder, loaded or still warm. Raises InvalidInput."""
+        return cls(_load_checked(checked, settings))
 
     async def __aenter__(self) -> Self:
         self._server = asyncio.create_task(self._serve())
@@ -186,14 +186,51 @@ def _settle(future: asyncio.Future[Reply], outcome: Reply | Exception) -> None:
         future.set_result(outcome)
 
 
+def load_model(ref: Ref, ctx: JobContext, settings: Settings, dtype: str | None = None) -> LoadedModel:
+    """The model behind a reference, loaded or still warm; by default bfloat16 on a GPU that has it, else float32.
+    Raises InvalidInput."""
+    return _load_checked(check_folder(ref, ctx, settings), settings, dtype)
+
+
+def _load_checked(checked: "CheckedFolder", settings: Settings, dtype: str | None = None) -> LoadedModel:
+    ref, folder = checked
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    best = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    key = ModelKey(folder.digest, dtype or best, device)
+    load = partial(_load, ref, folder.path, key.dtype, device)
+    return loaded_models.get(key, load, settings.model_cache_mb * MEGABYTE)
+
+
+class CheckedFolder(NamedTuple):
+    """A folder that holds a model to chat with, as far as one can tell without loading it."""
+
+    ref: Ref
+    folder: ModelFolder
+
+
+def check_folder(ref: Ref, ctx: JobContext, settings: Settings) -> CheckedFolder:
+    """The folder behind a reference, with its tokenizer and chat template. Raises InvalidInput."""
+    folder = model_folder(ref, ctx, settings.data.resolve() / "cache" / "models")
+    try:
+        _tokenizer(ref, folder.path)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InvalidInput(f"{ref} can't be loaded as a causal language model: {error}") from error
+    return CheckedFolder(ref, folder)
+
+
+def _tokenizer(ref: Ref, folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise InvalidInput(
+            f"{ref} has no chat template: take a model tuned for chat, or put chat_template.jinja into its folder"
+        )
+    return tokenizer
+
+
 def _load(ref: Ref, folder: Path, dtype: str, device: str) -> LoadedModel:
     load: Any = AutoModelForCausalLM.from_pretrained  # its types know nothing of output_loading_info
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if not tokenizer.chat_template:
-            raise InvalidInput(
-                f"{ref} has no chat template: take a model tuned for chat, or put chat_template.jinja into its folder"
-            )
+        tokenizer = _tokenizer(ref, folder)
         model, found = load(
             folder,
             local_files_only=True,

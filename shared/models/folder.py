@@ -12,8 +12,13 @@ POOLINGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
 }
+HIDDEN = ("hidden_size", "dim", "d_model")
+"""What configurations call the length of a token's state."""
+OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")
+"""Their positions begin behind the padding's own."""
 WEIGHTS = ("*.safetensors", "*.bin", "*.onnx")
 DEFAULT_TOKENS = 512
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU")
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,19 @@ def read_folder(path: Path) -> EncoderFolder:
             )
     config = _json(path / "config.json")
     pooling, dense = _modules(path)
-    dimensions = _json(dense[-1] / "config.json")["out_features"] if dense else config["hidden_size"]
+    dimensions = _json(dense[-1] / "config.json")["out_features"] if dense else _hidden(config, path)
+    pad_id = int(config.get("pad_token_id") or 0)
     longest = int(config.get("max_position_embeddings", DEFAULT_TOKENS))
+    longest -= pad_id + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
     said = _json(path / "sentence_bert_config.json").get("max_seq_length") or min(longest, DEFAULT_TOKENS)
-    return EncoderFolder(
-        path, int(dimensions), int(said), longest, pooling, tuple(dense), int(config.get("pad_token_id") or 0)
-    )
+    return EncoderFolder(path, int(dimensions), int(said), longest, pooling, tuple(dense), pad_id)
+
+
+def _hidden(config: dict[str, Any], path: Path) -> int:
+    found = next((config[name] for name in HIDDEN if name in config), None)
+    if found is None:
+        raise ValueError(f"{path.name}/config.json names none of {', '.join(HIDDEN)}: no text encoder that is read")
+    return int(found)
 
 
 def _modules(path: Path) -> tuple[str, list[Path]]:
@@ -75,19 +87,30 @@ def _modules(path: Path) -> tuple[str, list[Path]]:
         if kind == "Pooling":
             pooling = _pooling(_json(path / module["path"] / "config.json"))
         elif kind == "Dense":
-            dense.append(path / module["path"])
+            dense.append(_dense(path / module["path"]))
         elif kind not in ("Transformer", "Normalize"):
             raise ValueError(f"{path.name} has a module {kind}; read are Transformer, Pooling, Dense and Normalize")
     return pooling, dense
 
 
+def _dense(folder: Path) -> Path:
+    activation = _json(folder / "config.json").get("activation_function", "Tanh").rpartition(".")[2]
+    if activation not in ACTIVATIONS or not (folder / "model.safetensors").is_file():
+        raise ValueError(
+            f"dense layer {folder.name} has activation {activation}; read are {', '.join(ACTIVATIONS)} with weights in "
+            "model.safetensors"
+        )
+    return folder
+
+
 def _pooling(config: dict[str, Any]) -> str:
-    if isinstance(mode := config.get("pooling_mode"), str):
-        return mode
-    chosen = [name for field, name in POOLINGS.items() if config.get(field)]
-    if len(chosen) != 1:
-        raise ValueError(f"pooling {chosen or config} is not read; known: one of mean, cls, max")
-    return chosen[0]
+    mode = config.get("pooling_mode")
+    said = [name for field, value in config.items() if field.startswith("pooling_mode_") and value
+            for name in [POOLINGS.get(field)]]  # fmt: skip
+    chosen = [mode] if mode is not None else said
+    if len(chosen) != 1 or chosen[0] not in POOLINGS.values():
+        raise ValueError(f"pooling {mode or sorted(config)} is not read; known: one of mean, cls, max")
+    return str(chosen[0])
 
 
 def _json(path: Path, otherwise: Any = None) -> Any:

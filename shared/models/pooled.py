@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from shared.models.folder import EncoderFolder
 
-ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "ReLU": nn.ReLU, "GELU": nn.GELU}
-
 
 class Pooled(nn.Module):
     """(token ids, attention mask), both (batch, length) → unit vectors (batch, d)."""
@@ -50,6 +48,8 @@ def load_pooled(folder: EncoderFolder) -> Pooled:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AutoModel.from_pretrained(folder.path, attn_implementation="eager", dtype=torch.float32)
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
     return Pooled(model, folder.pooling, [_dense(layer) for layer in folder.dense]).eval()
 
 
@@ -74,4 +74,4 @@ def _dense(layer: Path) -> nn.Module:
     weights = load_file(layer / "model.safetensors")
     linear.load_state_dict({name.removeprefix("linear."): weight for name, weight in weights.items()})
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
-    return nn.Sequential(linear, ACTIVATIONS[activation]())
+    return nn.Sequential(linear, getattr(nn, activation)())  # one of ACTIVATIONS

@@ -11,6 +11,7 @@ there starts without importing torch.
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -125,7 +126,9 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+@lru_cache(maxsize=1)
 def _computes_bfloat16() -> bool:
+    """Asked once: a core of OpenVINO takes milliseconds to make."""
     import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -75,7 +75,7 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
     """The table: what, ours, peer (the real runs), unit, ratio (to what is expected), spread, goal."""
     data = real_data()
     if data is None:
-        return []
+        return [{"what": "clone of real decisions", "spread": "skipped: no files under $TENFOLD_REAL_DATA/govsim"}]
     real = real_survival(data)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

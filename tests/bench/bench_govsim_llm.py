@@ -4,10 +4,10 @@
 
 The endpoint is a real HTTP server in a process of its own; it answers every prompt in form, with 9 utterances and 2
 insights per agent: 56 calls a month, 672 in twelve months. Like a model at temperature 0 it says the same to the same
-question, so runs agree and a sentence is encoded once; where runs differ, each new sentence costs the encoder about
-12 ms of a core besides. Replies are stored durably, memories compared by `builtin:minilm`, all logs written: the whole
-job. The serial contender sends the same requests through the same client, one at a time. Each round runs all contenders
-one after another; a figure is the median over rounds, its spread the smallest and largest.
+question, so runs agree and a sentence is encoded once; where runs differ, each new sentence costs the encoder some
+milliseconds of a core besides. Replies are stored durably, memories compared by `builtin:minilm`, all logs written: the
+whole job. The serial contender sends the same requests through the same client, one at a time. Each round runs all
+contenders one after another; a figure is the median over rounds, its spread the smallest and largest.
 """
 
 import asyncio

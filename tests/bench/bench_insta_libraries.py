@@ -4,13 +4,15 @@
 
 112 English natural instructions are targets, the other 1,412 tasks the library; relevant is the same category. Strict
 rows remove candidates of the target's own data set first. A figure is the mean over targets, its spread the 95 %
-bootstrap interval and the sign test of nDCG@10 against INSTA. The last rows are what alignment does to the twelve
-official test categories when it is trained without them, and to P3, one data set left out at a time. Needs the files
-described in `docs/insta.md` under `$TENFOLD_REAL_DATA/insta`; about two minutes on one core. `--quick`: 300 tasks.
+bootstrap interval and the sign test of nDCG@10 against INSTA; what chance decides is repeated over seeds. Further rows
+are what alignment does to the twelve official test categories when it is trained without them, P3 with one data set
+left out at a time, and how much of the authors' published selections ours share. Needs the files described in
+`docs/insta.md` under `$TENFOLD_REAL_DATA/insta`; about five minutes on one core. `--quick`: 300 tasks.
 """
 
 import hashlib
 import json
+import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -24,19 +26,32 @@ from shared.jobs.catalog.insta import (
     EvaluateResult,
     IndexParams,
     MethodFigures,
+    QueryParams,
+    Ranker,
 )
 from shared.jobs.local import LocalContext
+from shared.jobs.references import Ref
 from shared.jobs.spec import Params
+from shared.metrics.retrieval import overlap_at
+from tests import published_selections
 from tests.bench.bench_insta import one_thread, real_folder
-from workers.insta.jobs import align, evaluate, index
+from workers.insta.jobs import align, evaluate, index, query
 
 LIBRARY, INDEX, QUERIES = ("file:" + letter * 64 for letter in "abc")
 METRICS = ("precision@10", "ndcg@10")
 NAMES = {"insta": "INSTA", "bm25": "BM25", "data_sample": "one example per task", "rrf": "INSTA + BM25"}
+SEEDED: list[tuple[str, Ranker, dict[str, Any] | None]] = [
+    ("random", "random", None),
+    ("INSTA, aligned", "insta", {}),
+    ("INSTA, aligned without penalty at rate 1e-3", "insta", {"penalty": 0, "learning_rate": 1e-3}),
+]
+"""What is measured over seeds: title, method, and how it is aligned, if it is."""
+SEEDS: dict[str, range] = {"random": range(42, 52), "insta": range(42, 45)}
 REFINEMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("raw Jinja, all templates, max", {"refine": "raw", "original_task_only": False}, "max"),
     ("strip, all templates, max", {"refine": "strip", "original_task_only": False}, "max"),
     ("names, all templates, mean", {"original_task_only": False}, "mean"),
+    ("names, all templates, vote", {"original_task_only": False}, "vote"),
     ("names, all templates, max", {"original_task_only": False}, "max"),
     ("names, original task, max", {}, "max"),
 ]
@@ -79,7 +94,10 @@ def rows(quick: bool = False) -> list[Row]:
         bench, tasks = Bench(Path(folder)), _records(real / "niv2_tasks.jsonl")
         tasks = tasks[:300] if quick else tasks
         table = _development_rows(bench, tasks)
-        return table if quick else [*table, *_unseen_rows(bench, tasks), *_p3_rows(bench, real)]
+        if quick:
+            return table
+        table += [*_seed_rows(bench, tasks), *_unseen_rows(bench, tasks), *_p3_rows(bench, real)]
+        return [*table, *_published_p3_rows(bench, real), *_published_natural_rows(bench, real, tasks)]
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -105,13 +123,41 @@ def _development_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
     path, queries = bench.index_of(library, samples=True), bench.file_of(targets)
     plain = ["insta", "bm25", "rrf", "data_sample", "random"]
     before, _ = bench.run(evaluate, _evaluation(plain), index=path, queries=queries)
-    _, out = bench.run(align, AlignParams(index=INDEX), index=path)
+    aligned, out = bench.run(align, AlignParams(index=INDEX), index=path)
     after, _ = bench.run(evaluate, _evaluation(["insta_unaligned", "insta"]), index=out / "index.tar", queries=queries)
     size = f"{len(targets)} targets, {len(library):,} tasks"
     return [
         *(row for method in plain[1:] for row in _method_rows(before, method, size)),
         *_aligned_rows(after, size),
+        *(_unseen_row(aligned.unseen, "those that the default draws", strict) for strict in (False, True)),
     ]
+
+
+def _seed_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
+    """What chance decides, over several seeds: the random order, the head's training, and the head without penalty."""
+    library, targets = development_split(tasks)
+    path, queries = bench.index_of(library), bench.file_of(targets)
+    table = []
+    for title, method, given in SEEDED:
+        found = []
+        for seed in SEEDS[method]:
+            index_path = path
+            if given is not None:
+                asked = AlignParams.model_validate({"index": INDEX, "seed": seed, **given})
+                index_path = bench.run(align, asked, index=path)[1] / "index.tar"
+            params = EvaluateParams(index=INDEX, queries=Ref(QUERIES), methods=[method], seed=seed)
+            found.append(bench.run(evaluate, params, index=index_path, queries=queries)[0])
+        table += [_seed_row(title, metric, strict, found, method) for strict in (False, True) for metric in METRICS]
+    return table
+
+
+def _seed_row(title: str, metric: str, strict: bool, results: list[EvaluateResult], method: str) -> Row:
+    values = [_figures(result, method, strict).metrics[metric].micro or 0.0 for result in results]
+    return {
+        "what": f"{title}, {len(values)} seeds: {'strict ' if strict else ''}{metric}",
+        "ours": round(statistics.mean(values), 3), "peer": None, "peer_name": "", "unit": metric, "ratio": None,
+        "spread": f"{min(values):.3f}–{max(values):.3f} over seeds", "goal": None,
+    }  # fmt: skip
 
 
 def _evaluation(methods: list[str]) -> EvaluateParams:
@@ -164,7 +210,11 @@ def _unseen_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
     official = sorted({each["category"] for each in tasks if each["split"] == "test" and each["category"]})
     path = bench.index_of(tasks)
     table = []
-    for title, given in (("default penalty", {}), ("no penalty, rate 1e-3", {"penalty": 0, "learning_rate": 1e-3})):
+    for title, given in (
+        ("default penalty", {}),
+        ("penalty 0.03", {"penalty": 0.03}),
+        ("no penalty, rate 1e-3", {"penalty": 0, "learning_rate": 1e-3}),
+    ):
         params = AlignParams.model_validate(
             {"index": INDEX, "unseen_categories": official, "heldout_tasks": 0.0, "refit": False, **given}
         )
@@ -198,3 +248,55 @@ def _p3_rows(bench: Bench, real: Path) -> list[Row]:
         _row(metric, False, figures, raw, f"P3, {title}", "raw Jinja", f"{figures.queries} targets", None)
         for title, figures in found[1:] for metric in ("precision@1", "precision@5", "ndcg@10")
     ]  # fmt: skip
+
+
+# Published selections -------------------------------------------------------------------------------------------------
+
+
+def _published_p3_rows(bench: Bench, real: Path) -> list[Row]:
+    """Tasks that our five share with the published five: all templates, `max`."""
+    records = [each for each in _records(real / "p3_tasks.jsonl") if each["role"] in ("train", "eval")]
+    path = bench.index_of(records, original_task_only=False)
+    train = {each["id"]: each["name"] for each in records if each["role"] == "train"}
+    ours = {
+        each["name"]: [train[name] for name in _selection(bench, path, each["id"], 5, {"allow": list(train)})]
+        for each in records if each["role"] == "eval" and each["name"] in published_selections.P3
+    }  # fmt: skip
+    lists = {"INSTA": published_selections.P3, "INSTA-aligned": published_selections.P3_ALIGNED}
+    return [
+        _shared_row(f"P3, tasks of 5 shared with the published {name}",
+                    [5 * overlap_at(found, published[target].split(), 5) for target, found in ours.items()], 2.0)
+        for name, published in lists.items()
+    ]  # fmt: skip
+
+
+def _published_natural_rows(bench: Bench, real: Path, tasks: list[dict[str, Any]]) -> list[Row]:
+    """overlap@70 with the selections in a clone of the authors' repository."""
+    what = "natural instructions, overlap@70 with the published selections"
+    published = published_selections.natural_instructions(real, [each["id"] for each in tasks])
+    if published is None:
+        clone = f"$TENFOLD_REAL_DATA/insta/{published_selections.CLONE}"
+        return [{"what": what, "spread": f"skipped: no clone of the authors' code at {clone}"}]
+    path, k = bench.index_of(tasks), published_selections.NATURAL_K
+    values = [
+        overlap_at(_selection(bench, path, each.target, k, {"splits": ["train"]}), each.selected, k)
+        for each in published
+    ]  # fmt: skip
+    return [_shared_row(what, values, 0.28)]
+
+
+def _selection(bench: Bench, path: Path, target: str, k: int, filters: dict[str, Any]) -> list[str]:
+    """Ids of the selected tasks, from the file that holds all of them."""
+    asked = QueryParams.model_validate(
+        {"index": INDEX, "task_id": target, "k": k, "filters": filters, "figures": False}
+    )
+    out = bench.run(query, asked, index=path)[1]
+    return [task["task_id"] for task in json.loads((out / "results.json").read_text(encoding="utf-8"))]
+
+
+def _shared_row(what: str, values: list[float], goal: float) -> Row:
+    return {
+        "what": f"{what}, {len(values)} targets", "ours": round(statistics.mean(values), 3), "peer": goal,
+        "peer_name": "least", "unit": "shared", "ratio": round(statistics.mean(values) / goal, 2),
+        "spread": f"{min(values):.2f}–{max(values):.2f} over targets", "goal": 1.0,
+    }  # fmt: skip

@@ -3,7 +3,8 @@
 Schemathesis runs in its own process with every check it has, over all phases (examples, coverage of each schema's
 edges, fuzzing, sequences along the document's links); a second run sends submits alone. No check is left out. One is
 told more than the document can say (`EXPECTATIONS`): a JSON schema describes fields one by one, so a body that fits it
-may still be refused with 422 because its fields contradict each other, or because a reference leads nowhere.
+may still be refused with 422 because its fields contradict each other, or because a reference leads nowhere; and a list
+with more items than allowed may make a body that is refused with 413 for its size alone.
 """
 
 import os
@@ -30,6 +31,9 @@ COUNTED = re.compile(r'tenfold_http_request_seconds_count\{method="(\w+)",route=
 EXPECTATIONS = """
 [checks]
 positive_data_acceptance.expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "422", "429"]
+negative_data_rejection.expected-statuses = [
+    "400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"
+]
 """
 
 

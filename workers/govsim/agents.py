@@ -3,7 +3,6 @@
 An agent's nodes are stored in a fixed order, so that the order in which models answer changes no memory.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from workers.govsim.conversation import Conversation, Utterance
 from workers.govsim.memory import QUERY_INSTRUCTION, Memory, Node, NodeType, Retrieval, in_order, retrieval_of, retrieve
 from workers.govsim.prompts import Line, Told, prompts_of
 from workers.govsim.questions import Questions
+from workers.govsim.together import each_of
 
 
 class TopK(NamedTuple):
@@ -79,10 +79,10 @@ class Agent:
     voice: Voice
     memory: Memory = field(default_factory=Memory)
 
-    def see(self, mind: Mind, month: Month, stock: int, threshold: int | None) -> None:
+    def see(self, mind: Mind, month: Month, stock: str, threshold: int | None) -> None:
         """The month begins: the stock, and with universalization (a threshold) what too much would do."""
         scene = mind.questions.prompts.scene
-        mind.store_event(self, scene.stock(stock), month.harvest, month.home)
+        mind.store_event(self, stock, month.harvest, month.home)
         if threshold is not None:
             mind.store_event(self, scene.universalization(threshold), month.harvest, month.home)
 
@@ -114,7 +114,7 @@ class Agent:
         parser, questions = self.voice.parser, mind.questions
         planning = interview.ask(self.voice, questions.planning(parser, self.number, said))
         interesting = interview.ask(self.voice, questions.interesting(parser, self.number, said))
-        thoughts = Thoughts(*await asyncio.gather(planning, interesting))
+        thoughts = Thoughts(*await each_of(planning, interesting))
         for text in thoughts:
             mind.encoder.begin(text)
         return thoughts
@@ -123,7 +123,7 @@ class Agent:
         self, mind: Mind, interview: Interview, now: datetime, summary: str, thoughts: Thoughts, limit_text: str | None
     ) -> None:
         """Store a conversation: its summary, two thoughts, and an agreement if there is one."""
-        rated = await asyncio.gather(
+        rated = await each_of(
             self._rate_chat(mind, interview, summary),
             self.rate(interview, mind, "thought", thoughts.planning, (1, "planning")),
             self.rate(interview, mind, "thought", thoughts.interesting, (2, "interesting")),

@@ -24,6 +24,7 @@ from workers.govsim.trajectories import Conditions, measure
 RUNS = "runs.jsonl"
 PORTION_RUNS = 1_000  # the checkpoint's grain
 PORTION_CELLS = 1_000_000  # agent-months held at once
+UNCOMPARED = frozenset({"group", "names", "models"})  # of a condition: the group's name says what matters of models
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Group:
 
     name: str
     tally: Tally
+    condition: dict[str, Any]  # as the first run states it
     communication: bool
     capacity: int  # the largest stock seen
     invalid_runs: int = 0
@@ -41,6 +43,7 @@ class Group:
         """As JSON, without the tally, which a checkpoint keeps as bytes."""
         return {
             "name": self.name,
+            "condition": self.condition,
             "communication": self.communication,
             "capacity": self.capacity,
             "invalid_runs": self.invalid_runs,
@@ -150,7 +153,7 @@ class Analysis:
         for path, defaults in self._sources:
             for run in read_runs(path, defaults):
                 self._ctx.check()
-                yield defaults.source, run
+                yield defaults.source, replace(run, source=defaults.source) if isinstance(run, ImportedRun) else run
 
     @cached_property
     def _replies(self) -> dict[str, dict[tuple[int, str], bool]]:
@@ -196,11 +199,12 @@ class Analysis:
         """Enter a run's group, or open it."""
         group = self._groups.get(run.group)
         if group is None:
-            group = self._groups[run.group] = Group(run.group, Tally(run.conditions), False, 0)
-        if not _comparable(run.conditions, group.tally.conditions):
+            group = self._groups[run.group] = Group(run.group, Tally(run.conditions), run.condition, False, 0)
+        differing = _differences(run, group, self._params.labels is not None)
+        if differing:
             raise InvalidInput(
-                f"run {run.name}: was made under other conditions (agents, months, growth, collapse bound, newcomer) "
-                f"than the group {run.group!r} it would join; give its source a label of its own in labels"
+                f"run {run.name}: was made under other conditions ({', '.join(differing)}) than the group "
+                f"{run.group!r} it would join; give its source a label of its own in labels"
             )
         group.communication |= bool(run.condition["communication"])
         group.capacity = max(group.capacity, max(before for before, _ in run.pool))
@@ -240,9 +244,18 @@ def _conditions_of(said: dict[str, Any]) -> Conditions:
     return Conditions(**{**said, "names": tuple(said["names"])})
 
 
-def _comparable(one: Conditions, other: Conditions) -> bool:
-    """Whether runs made so may enter the same means: all but the agents' names agrees."""
-    return len(one.names) == len(other.names) and replace(one, names=other.names) == other
+def _differences(run: ImportedRun, group: Group, is_labelled: bool) -> list[str]:
+    """In what a run differs from a group so that it may not enter its means. Names of agents may differ; under a label
+    that the job gave, so may all that metrics don't depend on: who labels two scenarios alike wants them pooled.
+    """
+    one, other = asdict(run.conditions), asdict(group.tally.conditions)
+    differing = [name for name in one if name != "names" and one[name] != other[name]]
+    if len(run.conditions.names) != len(group.tally.conditions.names):
+        differing.insert(0, "agents")
+    if is_labelled:
+        return differing
+    said = [name for name, value in run.condition.items() if group.condition.get(name, value) != value]
+    return differing + [name for name in said if name not in (*UNCOMPARED, *differing)]
 
 
 def _measured_lines(group: Group, judged: list[Judged]) -> Iterator[bytes]:

@@ -20,6 +20,13 @@ Replies = Sequence[str]
 """All replies to one question so far; the first one answers the prompt, others a request to complete it."""
 
 
+class Repair(NamedTuple):
+    """How what a reply lacks is asked for: as a message, or by the label that a back end goes on from."""
+
+    message: str
+    label: str = ""
+
+
 class Voice(NamedTuple):
     """Who answers: a model and how it is read."""
 
@@ -47,7 +54,7 @@ class Question(Generic[T]):
     max_tokens: int
     read: Callable[[Replies], T | None]
     fallback: Callable[[Replies], T]
-    repair: Callable[[Replies], str | None]  # what to say to a reply that can't be read; None: give up
+    repair: Callable[[Replies], Repair | None]  # of a reply that can't be read; None: give up
     agent: int | None = None  # None: the framework's
     place: tuple[int, ...] = (0,)  # in its phase's transcript, whatever answers first
 
@@ -178,16 +185,22 @@ def _opened(prompt: Prompt, model: ChatModel) -> tuple[Message, ...]:
     return (user, Message("assistant", prompt.opening)) if prompt.opening and model.prefill else (user,)
 
 
-def _continued(messages: tuple[Message, ...], reply: str, repair: str, model: ChatModel) -> tuple[Message, ...]:
-    """The conversation with a request to complete the reply; a back end that can goes on from the reply itself."""
+def _continued(messages: tuple[Message, ...], reply: str, repair: Repair, model: ChatModel) -> tuple[Message, ...]:
+    """The conversation with a request to complete the reply.
+
+    A back end that goes on from an opened turn is given the reply with the missing label below it: the model ended that
+    turn itself, and without the label it would end it again. After a blank reply the prompt is asked again with the
+    request.
+    """
     opening = messages[-1].content if messages[-1].role == "assistant" else ""
     before = messages[:-1] if opening else messages
     said = f"{opening}{reply}".strip()
-    if said and model.prefill:
-        return (*before, Message("assistant", said))
-    if said:
-        return (*before, Message("assistant", said), Message("user", repair))
-    return (*before[:-1], Message("user", f"{before[-1].content}\n\n{repair}"))
+    if not reply.strip():
+        asked = (*before[:-1], Message("user", f"{before[-1].content}\n\n{repair.message}"))
+        return (*asked, Message("assistant", repair.label)) if repair.label and model.prefill else asked
+    if repair.label and model.prefill:
+        return (*before, Message("assistant", f"{said}\n{repair.label}"))
+    return (*before, Message("assistant", said), Message("user", repair.message))
 
 
 def _plain(value: Any) -> Any:

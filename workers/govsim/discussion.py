@@ -5,7 +5,6 @@ the importance of all that is to be stored. Agents without a model say their fix
 remember nothing.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from workers.govsim.asking import Interview, Voice
 from workers.govsim.clock import Month
 from workers.govsim.conversation import Conversation, Utterance
 from workers.govsim.talk import Talk, talk_of
-from workers.govsim.together import all_of
+from workers.govsim.together import all_of, each_of
 
 
 class Harvested(NamedTuple):
@@ -50,16 +49,16 @@ class Discussion:
         conversation = await self._converse(interview, month, agents, harvested)
         said, parser = conversation.lines, self.framework.parser
         questions = self.mind.questions
-        summary, limit, thoughts = await asyncio.gather(
+        summary, limit, thoughts = await each_of(
             interview.ask(self.framework, questions.summary(parser, said)),
             interview.ask(self.framework, questions.limit(parser, said)),
             all_of(agent.think(self.mind, interview, said) for agent in agents.values()),
         )
         agreed = None if limit.units is None else questions.prompts.scene.agreed_limit(limit.units)
-        await asyncio.gather(*(
+        await all_of(
             agent.remember(self.mind, interview, month.discussion, summary, own, agreed)
             for agent, own in zip(agents.values(), thoughts, strict=True)
-        ))  # fmt: skip
+        )
         return Outcome(conversation, summary, limit.units)
 
     async def _converse(

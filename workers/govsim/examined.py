@@ -16,8 +16,9 @@ from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from workers.govsim.drawing import Figure
 from workers.govsim.figures import Condition
+from workers.govsim.links import Key, link
 from workers.govsim.records import what_is_wrong
-from workers.govsim.subskill_figures import Point, accuracy_against_survival, subskill_bars
+from workers.govsim.subskill_figures import Point, Scored, accuracy_against_survival, subskill_bars
 
 SCORES = "scores.jsonl"
 
@@ -28,6 +29,7 @@ class Examined(NamedTuple):
     model: str
     scenario: str
     score: SubskillScore
+    keys: list[Key]  # of its prompts, wrong answers first
 
 
 def read_scores(params: AnalyseParams, ctx: JobContext) -> list[Examined]:
@@ -39,9 +41,9 @@ def examined_figures(examined: Sequence[Examined], conditions: Sequence[Conditio
     """Bars by model, and accuracy against survival, by artifact name."""
     if not examined:
         return
-    bars: dict[str, list[SubskillScore]] = {}
+    bars: dict[str, list[Scored]] = {}
     for one in examined:
-        bars.setdefault(f"{one.model}, {one.scenario}", []).append(one.score)
+        bars.setdefault(f"{one.model}, {one.scenario}", []).append(Scored(one.score, one.keys))
     yield "subskills.plotly.json", subskill_bars(bars)
     yield "subskills_survival.plotly.json", accuracy_against_survival(list(_points(examined, conditions)))
 
@@ -52,7 +54,8 @@ def _points(examined: Sequence[Examined], conditions: Sequence[Condition]) -> It
             if _belong_together(one, condition):
                 months = condition.tally.summaries()["survival_time"].mean
                 if months is not None:
-                    yield Point(condition.name, one.score.test, one.score.accuracy, months)
+                    leads_to = link(condition.name, condition.links, keys=one.keys)
+                    yield Point(condition.name, one.score.test, one.score.accuracy, months, leads_to)
 
 
 def _belong_together(one: Examined, condition: Condition) -> bool:
@@ -73,7 +76,8 @@ def _read(ref: Ref, ctx: JobContext) -> Iterator[Examined]:
         try:
             record = json.loads(line)
             score = {name: record.get(name) for name in SubskillScore.model_fields}
-            yield Examined(str(record["model"]), str(record["scenario"]), SubskillScore.model_validate(score))
+            keys: list[Key] = [{"source": str(ref), "key": str(key)} for key in record.get("keys", ())]
+            yield Examined(str(record["model"]), str(record["scenario"]), SubskillScore.model_validate(score), keys)
         except ValidationError as wrong:
             raise InvalidInput(
                 f"{where}: {what_is_wrong(wrong)}; give the {SCORES} of a govsim.subskills job"

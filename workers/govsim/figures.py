@@ -11,7 +11,15 @@ import numpy as np
 
 from shared.metrics.commons import kaplan_meier, share_collapsed
 from workers.govsim.drawing import JUST_BEFORE, MAX_PANELS, Figure, Grid, Trace, band, colour, figure, line
-from workers.govsim.links import Link, RunLinks, collapse_link, harvest_link, limit_link, link
+from workers.govsim.links import (
+    Link,
+    RunLinks,
+    collapse_link,
+    harvest_link,
+    last_harvest_link,
+    limit_link,
+    over_usage_link,
+)
 from workers.govsim.randomness import Floats, Ints
 from workers.govsim.tally import GINI_STEP, Tally
 
@@ -44,11 +52,6 @@ class Condition:
     def agreements(self) -> list[Link]:
         """The links of a curve on agreed limits."""
         return [limit_link(self.name, self.links, month) for month in self.months.tolist()]
-
-    @property
-    def whole(self) -> Link:
-        """The link of a bar."""
-        return link(self.name, self.links)
 
 
 def figures(conditions: list[Condition]) -> dict[str, Figure]:
@@ -111,7 +114,7 @@ def mean_survival_time(conditions: list[Condition]) -> Figure:
         "type": "bar",
         "x": [condition.name for condition in conditions],
         "y": [summary.mean for summary in summaries],
-        "customdata": [condition.whole for condition in conditions],
+        "customdata": [last_harvest_link(condition.name, condition.links) for condition in conditions],
         "error_y": {"type": "data", "array": [summary.ci95 for summary in summaries], "visible": True},
         "marker": {"color": [colour(number) for number in range(len(conditions))]},
     }
@@ -167,7 +170,7 @@ def over_usage_bars(conditions: list[Condition]) -> Figure:
             "name": counting,
             "x": labels,
             "y": [summary.mean for summary in summaries],
-            "customdata": [condition.whole for condition in conditions],
+            "customdata": [over_usage_link(condition.name, condition.links) for condition in conditions],
             "error_y": {"type": "data", "array": [summary.ci95 for summary in summaries], "visible": True},
             "marker": {"color": colour(number)},
         })  # fmt: skip

@@ -22,6 +22,7 @@ class ImportedRun:
     utterances: list[int]  # agents' own, per month
     limit: list[int | None]  # agreed units per person, per month
     invalid: bool = False  # its source says that it enters no mean
+    source: str | None = None  # the reference of what holds it; None: the job itself
     log: list[dict[str, Any]] | None = field(default=None, repr=False)  # the source's records, where it has them
 
 

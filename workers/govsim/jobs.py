@@ -21,7 +21,7 @@ from shared.jobs.context import JobContext
 from shared.jobs.references import Ref
 from shared.llm.chat import ChatModel
 from shared.llm.kept import KeptReplies
-from shared.llm.models import open_models
+from shared.llm.models import check_models, open_models
 from shared.models.sentences import Encoder, KeptVectors, open_encoder
 from shared.settings import Settings
 from workers.govsim.agents import mind_of
@@ -41,7 +41,7 @@ from workers.govsim.records import describe
 from workers.govsim.report import FIRST_RUNS, RESULT_BYTES, bytes_of, first_outcomes, statistics, write_summary
 from workers.govsim.run_figures import of_runs
 from workers.govsim.simulation import RUNS, Simulation, made_runs
-from workers.govsim.subskill_figures import subskill_bars
+from workers.govsim.subskill_figures import Scored, subskill_bars
 from workers.govsim.subskills import SubskillTests
 from workers.govsim.talking import TalkingSociety, llm_agents
 from workers.govsim.together import collecting_rarely, watched
@@ -61,8 +61,10 @@ def simulate(params: SimulateParams, ctx: JobContext) -> SimulateResult:
 async def _simulate_talking(params: SimulateParams, ctx: JobContext) -> SimulateResult:
     refs = {policy.model for policy in llm_agents(params).values()} | {framework_of(params)}
     settings = Settings()
-    async with open_models(refs, ctx, settings) as models:
-        return await talk_through(params, ctx, models, open_encoder(params.memory_encoder, ctx, settings))
+    checked = check_models(refs, ctx, settings)
+    encoder = open_encoder(params.memory_encoder, ctx, settings)  # small: it is tried by opening it
+    async with checked.open() as models:
+        return await talk_through(params, ctx, models, encoder)
 
 
 async def talk_through(
@@ -98,7 +100,9 @@ async def examine(params: SubskillsParams, ctx: JobContext, model: ChatModel) ->
     tests = SubskillTests(params, ctx, Voice(params.model, KeptReplies(model, ctx), parser_of(params.parser)))
     with ctx.timed("ask"):
         await watched(tests.run(), ctx.check)
-    ctx.write_json("subskills.plotly.json", subskill_bars({str(params.model): tests.scores}))
+    keys = tests.keys()
+    scored = [Scored(one, [{"source": None, "key": key} for key in keys[one.test]]) for one in tests.scores]
+    ctx.write_json("subskills.plotly.json", subskill_bars({str(params.model): scored}))
     counts = tests.counts
     return SubskillsResult(
         model=str(params.model),
@@ -136,18 +140,20 @@ def framework_of(params: SimulateParams) -> Ref:
 def conclude(simulation: Simulation | TalkingSimulation, params: SimulateParams, ctx: JobContext) -> SimulateResult:
     """Figures, tables and the result of runs that are all made."""
     tally, journal = simulation.tally, Path(ctx.journal(RUNS).path)
-    links = tuple(map(RunLinks.of, islice(made_runs(journal), FIRST_RUNS)))
+    first = tuple(map(RunLinks.of, islice(made_runs(journal), FIRST_RUNS)))
+    valid = (run for run in made_runs(journal) if not run.invalid)  # what enters no mean stands behind no mean's point
+    links = tuple(map(RunLinks.of, islice(valid, FIRST_RUNS)))
     condition = Condition(describe(params)["group"], tally, params.communication, params.capacity, links)
     with ctx.timed("write"):
         if tally.runs:
             for name, figure in figures([condition]).items():
                 ctx.write_json(name, figure)
         if params.talks:
-            for name, figure in of_runs(condition.name, links):
+            for name, figure in of_runs(condition.name, first):
                 ctx.write_json(name, figure)
         write_summary(ctx, {condition.name: tally})
         with ctx.artifact("log_env.tar") as out:
-            write_tar(out, _logged(islice(made_runs(journal), FIRST_RUNS), params, ctx))
+            write_tar(out, _logged(made_runs(journal), params, ctx))
     counts, metrics = simulation.counts, statistics(tally)
     room = RESULT_BYTES - bytes_of({name: statistic.model_dump() for name, statistic in metrics.items()})
     return SimulateResult(
@@ -162,11 +168,11 @@ def conclude(simulation: Simulation | TalkingSimulation, params: SimulateParams,
 
 
 def _logged(runs: Iterator[ImportedRun], params: SimulateParams, ctx: JobContext) -> Iterator[ImportedRun]:
-    """The runs with what was said in them, where models spoke."""
+    """The runs that are logged: where models spoke all of them, with what was said; else the first."""
     if not params.talks:
-        return runs
+        return islice(runs, FIRST_RUNS)
     transcript, conversations = (Path(ctx.journal(name).path) for name in (TRANSCRIPT, CONVERSATIONS))
-    return Spoken(transcript, conversations, FIRST_RUNS).logged(runs)
+    return Spoken(transcript, conversations, params.runs).logged(runs)
 
 
 def analyse(params: AnalyseParams, ctx: JobContext) -> AnalyseResult:

@@ -8,6 +8,7 @@ point.
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple, Protocol
 
 from shared.jobs.catalog.govsim import ParserName
@@ -15,14 +16,26 @@ from shared.jobs.catalog.govsim import ParserName
 OFFICIAL_MARKERS = re.compile(r"Answer:|So, the answer is:|\*\*Answer\*\*:")
 OFFICIAL_LIMIT_MARKER = re.compile(r"Answer:")
 STRICT_MARKER = re.compile(r"(?:\bAnswer|So, the answer is)\**\s*:\**")
+DENIED = r"(?:limit|agreement|consensus|maximum|cap|quota|number|figure)"
 NONE_SAID = re.compile(
-    r"\s*\W*(?:n\s*/\s*a|none|null|no\b[\w\s]{0,40}\blimit|not\s+(?:applicable|specified|agreed))", re.I
+    rf"""\W*(?:
+        n\s*/\s*a\b | na\b | nan\b | none\b | null\b | nothing\b | never\b | unspecified\b | undefined\b
+      | (?:there\s+(?:was|is|were)\s+)? no\b (?!\s+more\b)
+            (?:\s*$ | \s*[.,;:(!] | \**\s*\n | \s+(?:\w+\s+){{0,4}}?{DENIED}\b)
+      | (?:(?:it\s+)?(?:was|is)\s+)? not\s+(?:\w+\s+){{0,2}}?
+            (?:applicable|specified|agreed|stated|mentioned|given|set|reached|determined|established|defined)\b
+      | (?:(?:they|we|everyone|people|agents|the\s+\w+)\s+)? (?:did|have|has|had|could)(?:n['’]t|\s+not)\b
+    )""",
+    re.I | re.X,
 )
+"""What an answer begins with that denies a limit, whatever number follows. "No more than 10" denies none."""
 
 NUMBER = r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
-RANGE = re.compile(rf"({NUMBER})\s*(?:-|–|—|\bto\b)\s*({NUMBER})", re.I)
+RANGE = re.compile(rf"({NUMBER})(?:\s*(?:-|–|—|\bto\b)|\s*[a-z]+\s+to\b)\s*({NUMBER})", re.I)
 BETWEEN = re.compile(rf"between\D{{0,20}}?({NUMBER})\D{{0,40}}?\band\D{{0,20}}?({NUMBER})", re.I)
-EQUATION = re.compile(rf"=\D{{0,10}}?({NUMBER})")
+RESULT = re.compile(rf"=\D{{0,10}}?({NUMBER})")
+OPENING_NUMBER = re.compile(rf"[^\w-]*({NUMBER})(?=\W*$|\s*(?:[,;.](?!\d)|\())")
+"""The number that an answer opens with and leaves alone: "10", "10, since …", "10 (leaving …)"."""
 ANY_NUMBER = re.compile(NUMBER)
 
 CONCLUSION = re.compile(
@@ -31,8 +44,22 @@ CONCLUSION = re.compile(
 SPEAKER = re.compile(r"\**Next speaker\**\s*:\**", re.I)
 UTTERED = re.compile(r"\s*\**(?:Response|Reply)\**\s*:\**", re.I)
 
-EVIDENCE = re.compile(r"\s*\((?:because|based|evidence|see|\d)[^()]*\)\.?\s*$", re.I)
+EVIDENCE = re.compile(
+    r"\s*[(\[](?:(?:because|based|evidence|see)[^()\[\]]*"
+    r"|(?:(?:from|of|on|in|by|the|and|to|memor(?:y|ies)|statements?|insights?|points?|items?|numbers?|nos?|\d+)\b"
+    r"|[\s,;:.&#–—-])*)[)\]]\.?\s*$",
+    re.I,
+)
+FIRST_POINT = re.compile(r"(?m)^\s*\**1[.)]")
+POINT = re.compile(r"(?m)^\s*\**\d+[.)]\**\s+")
 
+SCALE = re.compile(r"\b1\s*(?:-|–|—|\bto\b|\band\b)\s*10\b", re.I)
+RATED = re.compile(r"\bRating\**\s*:\D{0,20}?(\d+)", re.I)
+OUT_OF_TEN = re.compile(r"\b(\d+)\**\s*(?:/|\bout of\b)\s*\**10\b", re.I)
+OPENING_RATING = re.compile(r"\W*(\d+)\b")
+ON_SCALE = re.compile(r"(?<![\d.])(?:[1-9]|10)(?![\d]|\.\d)")
+
+LONGEST_LINE = 1_000  # characters of an answer that are read: a model caught in a loop must not cost minutes
 NO_RATING = 5  # the importance of what nobody could rate
 
 
@@ -99,7 +126,7 @@ class Official:
     def utterance(self, reply: str, names: Sequence[str]) -> Said:
         """Text before the conclusion label; the first yes, no, Yes or No behind it; the first name of a participant."""
         label = CONCLUSION.search(reply)
-        text = UTTERED.sub("", reply[: label.start()] if label else reply, count=1).strip()
+        text = _without_label(reply[: label.start()] if label else reply)
         if len(text) > 1 and text[0] == text[-1] == '"':
             text = text[1:-1]
         answer = re.search(r"yes|no|Yes|No", reply[label.end() :]) if label else None
@@ -147,7 +174,7 @@ class Strict:
         """As officially, with bold labels, bracketed names and either kind of quotation marks accepted."""
         label, speaker = CONCLUSION.search(reply), SPEAKER.search(reply)
         ends_at = min((match.start() for match in (label, speaker) if match), default=len(reply))
-        text = _unquoted(UTTERED.sub("", reply[:ends_at], count=1).strip().strip("*").strip())
+        text = _unquoted(_without_label(reply[:ends_at]).strip("*").strip())
         answer = re.match(r"\W*(yes|no)\b", reply[label.end() :], re.I) if label else None
         return Said(text or None, _is_yes(answer), _speaker_after(speaker, reply, names))
 
@@ -156,15 +183,25 @@ class Strict:
         return re.split(r"\.(?=\s|$)", reply.strip(), maxsplit=1)[0].strip() or None
 
     def insights(self, reply: str, at_most: int) -> list[str] | None:
-        text = reply if re.match(r"\s*\**1[.)]", reply) else f"1. {reply}"
-        pieces = re.split(r"(?m)^\s*\**\d+[.)]\s+", text)[1:]
-        found = [EVIDENCE.sub("", _first_paragraph(piece)).strip() for piece in pieces]
+        """From the line that begins with 1., where there is one: what stands before it introduces."""
+        first = FIRST_POINT.search(reply)
+        text = reply[first.start() :] if first else f"1. {reply}"
+        pieces = (_first_paragraph(piece).replace("**", "") for piece in POINT.split(text)[1:])
+        found = [EVIDENCE.sub("", piece).strip() for piece in pieces]
         return [insight for insight in found if insight][:at_most] or None
 
     def importance(self, reply: str) -> int | None:
-        """First integer, clamped to 1..10."""
-        number = _first_digits(reply)
-        return None if number is None else max(1, min(number, 10))
+        """Behind the last label; else "n/10", the number that opens the reply, or the last one on the scale. Clamped to
+        1..10.
+        """
+        text = SCALE.sub("", reply)
+        for pattern in (RATED, OUT_OF_TEN):
+            if found := pattern.findall(text):
+                return _on_scale(found[-1])
+        if opening := OPENING_RATING.match(text):
+            return _on_scale(opening[1])
+        rated = ON_SCALE.findall(text) or re.findall(r"\d+", text)
+        return _on_scale(rated[-1]) if rated else None
 
 
 def parser_of(name: ParserName) -> Parser:
@@ -173,18 +210,51 @@ def parser_of(name: ParserName) -> Parser:
 
 
 def meant_number(text: str, unit_words: Sequence[str]) -> int | None:
-    """The number an answer means, whole units: c of "a/b = c", the lower end of a range, else the one beside the unit,
-    else the first. Read on the first line that has a number.
+    """The number an answer means, whole units, read on the first line that has a number: the one it opens with, or the
+    first beside the unit; if that is part of "a/b = c", c, and if it is an end of a range, the lower end.
+
+    Where no number is singled out so, the line's last result, its first range or its first number.
     """
-    line = next((line for line in text.splitlines() if ANY_NUMBER.search(line)), "")
-    results = EQUATION.findall(line)
-    if results:
-        return _whole(results[-1])
+    line = next((line for line in text.splitlines() if ANY_NUMBER.search(line)), "")[:LONGEST_LINE]
     unit = "|".join(unit_words)
+    beside = re.compile(rf"({NUMBER})\W{{0,4}}(?:{unit})(?!\w)", re.I)
+    meant = OPENING_NUMBER.match(line) or beside.search(line)
+    if meant is None:
+        return _unspecified_number(line)
+    at = meant.start(1)
+    for equation in _equations(unit).finditer(line):
+        if equation.start() <= at < equation.end():
+            return _whole(ANY_NUMBER.findall(equation[0])[-1])
+    for span in (*BETWEEN.finditer(line), *RANGE.finditer(line)):
+        if span.start() <= at < span.end():
+            return _lower_end(span)
+    return _whole(meant[1])
+
+
+def _unspecified_number(line: str) -> int | None:
+    """Of a line whose numbers neither open it nor stand beside the unit."""
+    if results := RESULT.findall(line):
+        return _whole(results[-1])
     if span := BETWEEN.search(line) or RANGE.search(line):
-        return min(_whole(span[1]), _whole(span[2]))
-    beside = re.search(rf"({NUMBER})\W{{0,4}}(?:{unit})\b", line, re.I) or ANY_NUMBER.search(line)
-    return _whole(beside[beside.lastindex or 0]) if beside else None
+        return _lower_end(span)
+    first = ANY_NUMBER.search(line)
+    return _whole(first[0]) if first else None
+
+
+@cache
+def _equations(unit: str) -> re.Pattern[str]:
+    """Numbers joined by signs of arithmetic, an equals sign, and the result: `100 / 2 / 5 = 10`, units allowed."""
+    operand = rf"[\s()$]*{NUMBER}(?:\s*(?:{unit})(?!\w))?[\s()$]*"
+    side = rf"{operand}(?:[-+*/×÷x]{operand})*"
+    return re.compile(rf"{side}(?:[=≈]{side})+", re.I)
+
+
+def _lower_end(span: re.Match[str]) -> int:
+    return min(_whole(span[1]), _whole(span[2]))
+
+
+def _on_scale(rating: str) -> int:
+    return max(1, min(int(rating), 10))
 
 
 def _official_answer(marker: re.Pattern[str], reply: str, again: str | None) -> str:
@@ -220,11 +290,11 @@ def _is_yes(answer: re.Match[str] | None) -> bool | None:
 def merge(first: Said, again: str, parser: Parser, names: Sequence[str]) -> Said:
     """An utterance completed by a second reply, which may hold the labels or only what is missing."""
     second = parser.utterance(again, names)
-    bare = re.search(r"\b(yes|no)\b", again, re.I)
-    ends = second.ends if second.ends is not None else _is_yes(bare)
-    speaker = second.next_speaker if second.next_speaker is not None else _first_named(again, 0, names)
+    unlabelled = SPEAKER.sub(" ", CONCLUSION.sub(" ", again))  # the label itself says "(yes/no)"
+    ends = second.ends if second.ends is not None else _is_yes(re.search(r"\b(yes|no)\b", unlabelled, re.I))
+    speaker = second.next_speaker if second.next_speaker is not None else _first_named(unlabelled, names)
     return Said(
-        first.text,
+        second.text if first.text is None else first.text,
         first.ends if first.ends is not None else ends,
         first.next_speaker if first.next_speaker is not None else speaker,
     )
@@ -232,14 +302,21 @@ def merge(first: Said, again: str, parser: Parser, names: Sequence[str]) -> Said
 
 def _speaker_after(label: re.Match[str] | None, reply: str, names: Sequence[str]) -> int | None:
     """The participant named first behind the label."""
-    return None if label is None else _first_named(reply, label.end(), names)
+    return None if label is None else _first_named(reply[label.end() :], names)
 
 
-def _first_named(text: str, start: int, names: Sequence[str]) -> int | None:
-    """Place of the name that comes first in a text from a position on; of two that start there, the longer."""
-    places = {name: text.lower().find(name.lower(), start) for name in names}
-    named = [name for name, place in places.items() if place >= 0]
-    return list(names).index(min(named, key=lambda name: (places[name], -len(name)))) if named else None
+def _first_named(text: str, names: Sequence[str]) -> int | None:
+    """Place of the name that comes first in a text, as a word of its own; of two that start there, the longer."""
+    found = {name: re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.I) for name in names}
+    places = {name: match.start() for name, match in found.items() if match}
+    return list(names).index(min(places, key=lambda name: (places[name], -len(name)))) if places else None
+
+
+def _without_label(text: str) -> str:
+    """What was said, without the label that may stand before it."""
+    text = text.strip()
+    label = UTTERED.match(text)
+    return text[label.end() :].strip() if label else text
 
 
 def _unquoted(text: str) -> str:

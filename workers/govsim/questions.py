@@ -8,14 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from workers.govsim.asking import Question, Replies
+from workers.govsim.asking import Question, Repair, Replies
 from workers.govsim.memory import Node, NodeType
 from workers.govsim.parsing import NO_RATING, Limit, Parser, Said, merge
 from workers.govsim.prompts import (
     ANSWER_LABEL,
     CONCLUSION_LABEL,
+    FIRST_INSIGHT,
     RATING_LABEL,
     SPEAKER_LABEL,
+    UTTERANCE_LABEL,
     Line,
     Prompt,
     Prompts,
@@ -91,7 +93,9 @@ class Questions:
             "insights", f"insights/agent{agent}", self.prompts.insights(agent, memories), self.max_tokens,
             read=lambda replies: parser.insights(replies[-1], len(memories)),
             fallback=lambda replies: [],
-            repair=self._form_repair(parser, "Answer once more, as a numbered list of insights."),
+            repair=self._form_repair(
+                parser, Repair("Answer once more, as a numbered list of insights.", FIRST_INSIGHT)
+            ),
             agent=agent,
             place=(CONCLUDING, agent),
         )  # fmt: skip
@@ -103,7 +107,9 @@ class Questions:
             self.max_tokens_rating,
             read=lambda replies: parser.importance(replies[-1]),
             fallback=lambda replies: NO_RATING,
-            repair=self._form_repair(parser, f"Answer with one number from 1 to 10, in this form:\n{RATING_LABEL} N"),
+            repair=self._form_repair(
+                parser, Repair(f"Answer with one number from 1 to 10, in this form:\n{RATING_LABEL} N", RATING_LABEL)
+            ),
             agent=agent,
             place=(RATING, agent, what[0]),
         )  # fmt: skip
@@ -114,18 +120,23 @@ class Questions:
             kind, kind if agent is None else f"{kind}/agent{agent}", prompt, self.max_tokens,
             read=lambda replies: parser.sentence(replies[-1]),
             fallback=lambda replies: "",
-            repair=self._form_repair(parser, "Answer with one full sentence."),
+            repair=self._form_repair(parser, Repair("Answer with one full sentence.")),
             agent=agent,
             place=(CONCLUDING, FRAMEWORK_PLACE if agent is None else agent, index),
         )  # fmt: skip
 
-    def _number_repair(self, parser: Parser) -> Callable[[Replies], str | None]:
-        message = f"Finish with the answer alone, in this form:\n{ANSWER_LABEL} N {self.prompts.scene.unit}"
-        return lambda replies: message if len(replies) == 1 and parser.asks_again(replies[0], True) else None
+    def _number_repair(self, parser: Parser) -> Callable[[Replies], Repair | None]:
+        repair = number_repair(self.prompts.scene.unit)
+        return lambda replies: repair if len(replies) == 1 and parser.asks_again(replies[0], True) else None
 
     @staticmethod
-    def _form_repair(parser: Parser, message: str) -> Callable[[Replies], str | None]:
-        return lambda replies: message if len(replies) == 1 and parser.asks_again(replies[0], False) else None
+    def _form_repair(parser: Parser, repair: Repair) -> Callable[[Replies], Repair | None]:
+        return lambda replies: repair if len(replies) == 1 and parser.asks_again(replies[0], False) else None
+
+
+def number_repair(unit: str) -> Repair:
+    """Asks for the number alone."""
+    return Repair(f"Finish with the answer alone, in this form:\n{f'{ANSWER_LABEL} N {unit}'.rstrip()}", ANSWER_LABEL)
 
 
 def _second(replies: Replies) -> str | None:
@@ -156,14 +167,21 @@ def _defaulted(said: Said) -> Said:
     return Said(said.text or "", said.ends is not False, said.next_speaker or 0)
 
 
-def _utterance_repair(parser: Parser, replies: Replies, names: Sequence[str]) -> str | None:
-    """Officially the conclusion and then the next speaker are asked for, each once; strictly both at once, once."""
-    gap = _gap(_merged(parser, replies, names))
-    if gap is None:
-        return None
+def _utterance_repair(parser: Parser, replies: Replies, names: Sequence[str]) -> Repair | None:
+    """Officially the conclusion, then the next speaker is asked for, each once; strictly what is missing at once."""
+    said = _merged(parser, replies, names)
+    gap = _gap(said)
     if parser.name == "strict":
-        form = f"{CONCLUSION_LABEL} yes or no\n{SPEAKER_LABEL} a name"
-        return f"Complete your answer, in this form:\n{form}" if len(replies) == 1 else None
+        return _strict_repair(said, gap) if len(replies) == 1 else None
     first_gap = _gap(parser.utterance(replies[0], names))
     was_asked_for = len(replies) > 1 and gap == first_gap
-    return None if was_asked_for or len(replies) > 2 else f"Complete your answer, in this form:\n{gap}"
+    if gap is None or was_asked_for or len(replies) > 2:
+        return None
+    return Repair(f"Complete your answer, in this form:\n{gap}", gap)
+
+
+def _strict_repair(said: Said, gap: str | None) -> Repair | None:
+    form = f"{CONCLUSION_LABEL} yes or no\n{SPEAKER_LABEL} a name"
+    if said.text is None:
+        return Repair(f"Answer once more, in this form:\n{UTTERANCE_LABEL} what you say\n{form}", UTTERANCE_LABEL)
+    return None if gap is None else Repair(f"Complete your answer, in this form:\n{form}", gap)

@@ -4,6 +4,7 @@
 monthly Gini, utterances and agreed limits and the condition it was made under. Rows of a month hold the agents present.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -19,6 +20,15 @@ from workers.govsim.randomness import Ints
 from workers.govsim.trajectories import Conditions, RunMetrics, Trajectories, monthly_gini
 
 CONDITION = "condition"  # the key of a line under which the condition stands
+SHOWN_DEMANDS = 6  # of a replay, in a group's name
+IN_NAME = frozenset({"scenario", "experiment", "agents", "policies", "names", "runs", "seed"})
+"""Fields that a group's name holds anyway, or that tell no condition from another: names, runs and seed."""
+OF_MODELS = (
+    "framework_model", "parser", "temperature", "top_p", "max_tokens", "max_tokens_rating", "max_parse_failure_rate",
+    "memory_encoder", "top_k_harvest", "top_k_utterance", "top_k_reflect", "recency_weight", "importance_weight",
+    "relevance_weight", "recency_decay", "recency_order", "thought_days", "rate_chats",
+)  # fmt: skip
+"""Fields without meaning in a society of scripted agents."""
 
 _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -101,17 +111,21 @@ class _Tails:
 
 
 def describe(params: SimulateParams) -> dict[str, Any]:
-    """The condition as every line states it."""
-    return {
+    """The condition as every line states it: all that may change a number, but for the policies of scripted agents."""
+    condition = {
         "group": group_name(params),
         "scenario": params.scenario,
         "experiment": params.experiment,
         "names": params.names,
         "months": params.months,
+        "capacity": params.capacity,
+        "start": params.start,
         "growth": params.growth,
         "collapse_below": params.collapse_below,
         "newcomer_month": params.newcomer_month if params.joins_late else None,
         "threshold_agents": params.threshold_agents,
+        "allocation": params.allocation,
+        "universalization": params.universalization,
         "communication": params.communication,
         "report": params.report,
         "max_conversation_steps": params.max_conversation_steps,
@@ -119,22 +133,48 @@ def describe(params: SimulateParams) -> dict[str, Any]:
         "concurrent_harvesting": params.order == "concurrent",
         "models": [policy.model if isinstance(policy, Llm) else None for policy in params.policy_of_each],
     }
+    return condition | (params.model_dump(mode="json", include=set(OF_MODELS)) if params.talks else {})
 
 
 def group_name(params: SimulateParams) -> str:
-    """`fishery default | threshold ×4 + fixed 30`: scenario, experiment and society."""
+    """`fishery default | threshold ×4 + fixed 30 | months 6`: scenario, experiment, society, and what else differs from
+    the defaults of that experiment. Two conditions that may give different numbers never share a name.
+    """
     counts: dict[str, int] = {}
     for policy in params.policy_of_each:
         counts[policy_name(policy)] = counts.get(policy_name(policy), 0) + 1
     society = " + ".join(name if count == 1 else f"{name} ×{count}" for name, count in counts.items())
-    return f"{params.scenario} {params.experiment} | {society}"
+    parts = [f"{params.scenario} {params.experiment}", society, ", ".join(_departures(params))]
+    return " | ".join(part for part in parts if part)
+
+
+def _departures(params: SimulateParams) -> list[str]:
+    """What is set otherwise than the experiment's defaults: `temperature 0.7`, `communication false`."""
+    usual = SimulateParams(
+        scenario=params.scenario, experiment=params.experiment, agents=params.agents, policies=params.policies
+    )
+    unsaid = {*IN_NAME, *(() if params.talks else OF_MODELS)}
+    ours, theirs = (said.model_dump(mode="json", exclude=unsaid) for said in (params, usual))
+    return [
+        f"{name} {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in ours.items()
+        if value != theirs[name]
+    ]
 
 
 def policy_name(policy: AnyPolicy) -> str:
     """A policy in a few characters."""
     said = policy.model_dump(exclude={"type"}, exclude_defaults=True)
-    values = [f"{value[:6]}" if isinstance(value, list) else str(value) for value in said.values()]
+    values = [_list_name(value) if isinstance(value, list) else str(value) for value in said.values()]
     return " ".join([policy.type, *values])
+
+
+def _list_name(values: list[int]) -> str:
+    """The first demands of a replay; of a longer one a digest, too, so that no two replays share a name."""
+    if len(values) <= SHOWN_DEMANDS:
+        return str(values)
+    digest = hashlib.blake2b(json.dumps(values).encode(), digest_size=4).hexdigest()
+    return f"{str(values[:SHOWN_DEMANDS])[:-1]}, …] #{digest}"
 
 
 # Reading ------------------------------------------------------------------------------------------------------------

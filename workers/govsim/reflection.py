@@ -4,11 +4,10 @@ The focal point is the harvest. Without communication nothing is left to reflect
 forgotten, so no model is asked.
 """
 
-import asyncio
-
 from workers.govsim.agents import Agent, Mind
 from workers.govsim.asking import Interview
 from workers.govsim.clock import Month
+from workers.govsim.together import all_of
 
 FOCAL_POINT = "harvesting"
 
@@ -26,5 +25,5 @@ async def reflect(agent: Agent, mind: Mind, interview: Interview, month: Month) 
         agent.rate(interview, mind, "thought", insight, (place, f"insight{place + 1}"))
         for place, insight in enumerate(insights)
     ]
-    for insight, importance in zip(insights, await asyncio.gather(*rated), strict=True):
+    for insight, importance in zip(insights, await all_of(rated), strict=True):
         mind.store_thought(agent, insight, month.home, importance)

@@ -22,6 +22,7 @@ class Scene:
     act: str  # to take, of oneself: "catch"
     took: str  # its past: "caught"
     stock_text: str
+    stock_left_text: str  # where others have taken their share already
     universalization_text: str
     wanted_is_told: bool  # whether the own result says what one wanted, too
 
@@ -32,6 +33,10 @@ class Scene:
     def stock(self, units: int) -> str:
         """The month-start event."""
         return self.stock_text.format(units=units)
+
+    def stock_left(self, units: int) -> str:
+        """The same for who comes after others in the month."""
+        return self.stock_left_text.format(units=units)
 
     def universalization(self, threshold: int) -> str:
         """What follows if everyone takes more than thr; universalization only."""
@@ -68,6 +73,7 @@ SCENES: dict[Scenario, Scene] = {
         act="catch",
         took="caught",
         stock_text="Before anyone fishes this month, there are {units} tons of fish in the lake.",
+        stock_left_text="After those who fished before you this month, {units} tons of fish are left in the lake.",
         universalization_text=(
             "As things stand, if everyone catches more than {threshold} tons this month, there will be less fish in "
             "the lake next month."
@@ -85,6 +91,9 @@ SCENES: dict[Scenario, Scene] = {
         act="graze",
         took="grazed",
         stock_text="Before anyone's flocks graze this month, there are {units} hectares of grass on the pasture.",
+        stock_left_text=(
+            "After the flocks that grazed before yours this month, {units} hectares of grass are left on the pasture."
+        ),
         universalization_text=(
             "As things stand, if everyone lets more than {threshold} flocks graze this month, there will be fewer "
             "hectares of grass next month."
@@ -102,6 +111,9 @@ SCENES: dict[Scenario, Scene] = {
         act="produce",
         took="produced",
         stock_text="Before anyone produces this month, {units} % of the river's water is unpolluted.",
+        stock_left_text=(
+            "After those who produced before you this month, {units} % of the river's water is still unpolluted."
+        ),
         universalization_text=(
             "As things stand, if everyone produces more than {threshold} pallets of widgets this month, a smaller % of "
             "the river's water will be unpolluted next month."

@@ -7,8 +7,16 @@ import numpy as np
 
 from shared.jobs.catalog.govsim import SubskillScore
 from workers.govsim.drawing import Figure, colour, figure
+from workers.govsim.links import Key, Link, link
 
 LEAST_POINTS = 3  # through two, any line fits
+
+
+class Scored(NamedTuple):
+    """One model's score in one test, with the keys of its prompts, wrong answers first."""
+
+    score: SubskillScore
+    keys: Sequence[Key] = ()
 
 
 class Point(NamedTuple):
@@ -18,21 +26,23 @@ class Point(NamedTuple):
     test: str
     accuracy: float
     survival_time: float  # mean months
+    link: Link
 
 
-def subskill_bars(scores: Mapping[str, Sequence[SubskillScore]]) -> Figure:
+def subskill_bars(scores: Mapping[str, Sequence[Scored]]) -> Figure:
     """Accuracy by test, a bar per model, with its 95 % interval."""
     bars = [
         {
             "type": "bar",
             "name": model,
-            "x": [score.test for score in own],
-            "y": [score.accuracy for score in own],
+            "x": [score.test for score, _ in own],
+            "y": [score.accuracy for score, _ in own],
+            "customdata": [link(model, (), keys=keys) for _, keys in own],
             "error_y": {
                 "type": "data",
                 "symmetric": False,
-                "array": [score.ci95_high - score.accuracy for score in own],
-                "arrayminus": [score.accuracy - score.ci95_low for score in own],
+                "array": [score.ci95_high - score.accuracy for score, _ in own],
+                "arrayminus": [score.accuracy - score.ci95_low for score, _ in own],
             },
             "marker": {"color": colour(number)},
         }
@@ -56,6 +66,7 @@ def accuracy_against_survival(points: Sequence[Point]) -> Figure:
             "x": [point.accuracy for point in own],
             "y": [point.survival_time for point in own],
             "text": [point.group for point in own],
+            "customdata": [point.link for point in own],
             "marker": {"color": colour(number)},
         })  # fmt: skip
     return figure(traces, "Sub-skill accuracy and survival", "accuracy", "mean survival time, months")

@@ -23,8 +23,10 @@ from shared.jobs.catalog.govsim import SimulateParams, Subskill, SubskillScore, 
 from shared.jobs.context import JobContext
 from workers.govsim.asking import Counts, Interview, Question, Sampling, Voice
 from workers.govsim.clock import Month
+from workers.govsim.links import MOST_LINKED
 from workers.govsim.memory import Memory
 from workers.govsim.prompts import ANSWER_LABEL, Prompt, Prompts, Told, prompts_of
+from workers.govsim.questions import number_repair
 from workers.govsim.randomness import Draws, Purpose
 from workers.govsim.together import all_of
 
@@ -98,7 +100,18 @@ class SubskillTests:
             self._ctx.checkpoint(
                 {"scores": [score.model_dump() for score in self.scores], "counts": vars(self.counts).copy()}
             )
-        self._ctx.write_text(SCORES, "".join(self._line(score) for score in self.scores))
+        keys = self.keys()
+        self._ctx.write_text(SCORES, "".join(self._line(score, keys[score.test]) for score in self.scores))
+
+    def keys(self) -> dict[str, list[str]]:
+        """Test → keys of its prompts, those of wrong answers first, as many as a point of a figure names."""
+        journal = self._ctx.journal(ITEMS)
+        journal.handle.flush()
+        keys: dict[str, dict[bool, list[str]]] = {}
+        with journal.path.open("rb") as lines:
+            for item in map(json.loads, lines):
+                keys.setdefault(item["test"], {False: [], True: []})[item["right"]].append(item["key"])
+        return {test: [*own[False], *own[True]][:MOST_LINKED] for test, own in keys.items()}
 
     async def _ask(self, test: Subskill) -> None:
         items = draw_items(self._params.items, ALL_TESTS.index(test), Draws(self._params.seed))
@@ -121,9 +134,9 @@ class SubskillTests:
         self._ctx.progress(self.counts.questions + interview.counts.questions, total, "items")
         return None if answer == UNREADABLE else answer
 
-    def _line(self, score: SubskillScore) -> str:
+    def _line(self, score: SubskillScore, keys: list[str]) -> str:
         about = {"model": str(self._params.model), "scenario": self._params.scenario}
-        return json.dumps({**about, **score.model_dump()}) + "\n"
+        return json.dumps({**about, **score.model_dump(), "keys": keys}) + "\n"
 
     def _resume(self) -> None:
         restored = self._ctx.restored()
@@ -150,13 +163,14 @@ def score_of(test: Subskill, rights: list[bool], unreadable: int) -> SubskillSco
 
 def question_of(prompts: Prompts, params: SubskillsParams, voice: Voice, test: Subskill, item: Item) -> Question[int]:
     """A test's question on an item, read like a harvest but for the clamping."""
-    parser, units = voice.parser, prompts.scene.unit_words
-    message = f"Finish with the answer alone, in this form:\n{ANSWER_LABEL} N"
+    parser = voice.parser
+    units = STOCK_WORDS[prompts.scenario] if test == "dynamics" else prompts.scene.unit_words
+    repair = number_repair("")
     return Question(
         test, f"item{item.number}", prompt_of(prompts, test, item, params.official_wording), params.max_tokens,
         read=lambda replies: parser.harvest(replies[0], replies[1] if len(replies) > 1 else None, 10**9, units),
         fallback=lambda replies: UNREADABLE,
-        repair=lambda replies: message if len(replies) == 1 and parser.asks_again(replies[0], True) else None,
+        repair=lambda replies: repair if len(replies) == 1 and parser.asks_again(replies[0], True) else None,
         agent=None if test.endswith("_math") else item.persona,
         place=(item.number,),
     )  # fmt: skip
@@ -172,8 +186,8 @@ def prompt_of(prompts: Prompts, test: Subskill, item: Item, official_wording: bo
     words = WORDS[prompts.scenario]
     if test == "dynamics" and official_wording and prompts.scenario == "pollution":
         words = words | OFFICIAL_POLLUTION
-    question = words[test].format(N=item.stock, M=item.taken)
-    return prompts.question(told, f"{question} {HOW}\n{ANSWER_LABEL} N {words['unit']}")
+    question, unit = words[test].format(N=item.stock, M=item.taken), "stock" if test == "dynamics" else "unit"
+    return prompts.question(told, f"{question} {HOW}\n{ANSWER_LABEL} N {words[unit]}")
 
 
 def _memories(prompts: Prompts, test: Subskill, item: Item) -> Memory:
@@ -214,6 +228,7 @@ MATH: dict[str, str] = {
 WORDS: dict[str, dict[str, str]] = {
     "fishery": {
         "unit": "tons of fish",
+        "stock": "tons of fish",
         "dynamics": (
             "Suppose there are {N} tons of fish in the lake when the month begins, and each of the five fishermen, you "
             "included, catches {M} tons. How many tons of fish are in the lake when the next month begins?"
@@ -229,6 +244,7 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "pasture": {
         "unit": "flocks of sheep",
+        "stock": "hectares of grass",
         "dynamics": (
             "Suppose there are {N} hectares of grass when the month begins, and each of the five shepherds, you "
             "included, lets {M} flocks graze. How many hectares of grass are there when the next month begins?"
@@ -243,7 +259,8 @@ WORDS: dict[str, dict[str, str]] = {
         ),
     },
     "pollution": {
-        "unit": "",
+        "unit": "pallets of widgets",
+        "stock": "%",
         "dynamics": (
             "Suppose {N} % of the river's water is unpolluted when the month begins, and each of the five factory "
             "owners, you included, produces {M} pallets of widgets. What percentage of the water is unpolluted when "
@@ -260,6 +277,9 @@ WORDS: dict[str, dict[str, str]] = {
         ),
     },
 }
+
+STOCK_WORDS = {"fishery": ("tons", "ton"), "pasture": ("hectares", "hectare"), "pollution": ("%", "percent")}
+"""What replies call a unit of the stock, for the strict parser."""
 
 OFFICIAL_POLLUTION = {
     "dynamics": (

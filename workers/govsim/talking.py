@@ -174,7 +174,9 @@ class TalkingSociety:
             return self._scripted_demand(wave, run, number, left)
         month = Month(wave.month + 1)
         threshold = int(wave.batch.threshold[run.row, wave.month])
-        agent.see(self._mind, month, left, threshold if self._params.universalization else None)
+        scene, comes_first = self._mind.questions.prompts.scene, left == int(wave.stock[run.row])
+        stock = scene.stock(left) if comes_first else scene.stock_left(left)
+        agent.see(self._mind, month, stock, threshold if self._params.universalization else None)
         return await agent.harvest(self._mind, interview, month, left)
 
     def _scripted_demand(self, wave: Wave, run: TalkingRun, number: int, left: int) -> int:

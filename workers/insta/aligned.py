@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared.models.pooled import load_pooled
-from shared.models.sentence_encoder import SentenceEncoder
+from shared.models.sentence_encoder import SentenceEncoder, Tokenised
 from workers.insta.devices import training_device
 from workers.insta.losses import distance_to_identity
 
@@ -73,20 +73,27 @@ class Full:
 
     def embed(self, rows: NDArray[np.int64]) -> Tensor:
         self.module.train()
-        embedded: Tensor = self.module(*self._tensors(rows.tolist()))
+        embedded: Tensor = self.module(*self._tensors([self._tokens[row] for row in rows]))
         return embedded
 
     def penalty(self) -> Tensor | float:
         return 0.0
 
     def vectors(self) -> NDArray[np.float32]:
+        return self._encoded(self._tokens)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(texts, d) of other texts than the library's."""
+        return self._encoded(self._encoder.tokenise(texts))
+
+    def _encoded(self, tokens: Sequence[Tokenised]) -> NDArray[np.float32]:
         self.module.eval()
-        found = np.empty((len(self._tokens), self._encoder.dimensions), np.float32)
-        order = sorted(range(len(self._tokens)), key=lambda row: len(self._tokens[row].ids))
+        found = np.empty((len(tokens), self._encoder.dimensions), np.float32)
+        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row].ids))
         with torch.no_grad():
             for start in range(0, len(order), BATCH):
                 rows = order[start : start + BATCH]
-                found[rows] = self.module(*self._tensors(rows)).cpu().numpy()
+                found[rows] = self.module(*self._tensors([tokens[row] for row in rows])).cpu().numpy()
         return found
 
     def packed(self) -> bytes:
@@ -111,8 +118,8 @@ class Full:
             files[f"{Path(folder).name}/model.safetensors"] = save(_plain(state))
         return files
 
-    def _tensors(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        ids, mask = self._encoder.pad([self._tokens[row].ids for row in rows])
+    def _tensors(self, texts: Sequence[Tokenised]) -> tuple[Tensor, Tensor]:
+        ids, mask = self._encoder.pad([text.ids for text in texts])
         return torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.jobs.catalog.insta import AlignParams, AlignResult
 from shared.jobs.context import JobContext
@@ -47,8 +48,20 @@ def _with_encoder(index: Index, model: Full, about: dict[str, Any], ctx: JobCont
     said = {**index.manifest["encoder"], "ref": "encoder.tar", "digest": digest_of_packed(packed, ctx.work_dir)}
     kept = {key: index.manifest[key] for key in ("refine", "original_task_only")}
     vectors = model.vectors().astype(np.float16)
-    members = members_of(Library(list(index.tasks())), vectors, {**kept, "encoder": said, "alignment": about})
+    library = Library(list(index.tasks()))
+    members = members_of(library, vectors, {**kept, "encoder": said, "alignment": about})
+    if index.samples is not None:
+        members["samples.npy"] = _samples(index.samples, library, model)
     return {**members, "encoder.tar": packed}
+
+
+def _samples(before: NDArray[np.float16], library: Library, model: Full) -> NDArray[np.float16]:
+    """(T, d) the examples that the index had, by the trained encoder."""
+    texts = {number: task.example.text for number, task in enumerate(library.tasks)
+             if task.example is not None and before[number].any()}  # fmt: skip
+    samples = np.zeros_like(before)
+    samples[list(texts)] = model.encode(list(texts.values()))
+    return samples
 
 
 def result_of(alignment: Alignment, params: AlignParams, version: str) -> AlignResult:
@@ -57,6 +70,11 @@ def result_of(alignment: Alignment, params: AlignParams, version: str) -> AlignR
     heldout = validation.compare(alignment.before, alignment.validated, validation.heldout)
     unseen = validation.compare(alignment.before, alignment.validated, validation.unseen)
     warnings = []
+    if alignment.relations.column == "instruction":
+        warnings.append(
+            "validated by finding the other instructions of a data set: without categories nothing says whether "
+            "kinds of task are told apart"
+        )
     if unseen.after.ndcg is not None and unseen.before.ndcg is not None and unseen.after.ndcg < unseen.before.ndcg:
         warnings.append(
             f"unseen categories lose: nDCG@10 {unseen.before.ndcg:.3f} before, {unseen.after.ndcg:.3f} after; raise "
@@ -64,9 +82,9 @@ def result_of(alignment: Alignment, params: AlignParams, version: str) -> AlignR
         )
     return AlignResult(
         recipe=alignment.recipe_name, train=params.train, steps=alignment.validated_recipe.steps,
-        examples=alignment.examples, forced_negatives=alignment.forced,
+        examples=alignment.validated_recipe.examples, forced_negatives=alignment.validated_recipe.forced,
         loss_first=progress.losses[0] if progress.losses else None,
         loss_last=progress.losses[-1] if progress.losses else None, dev_pearson=alignment.dev_pearson(),
-        chosen_epoch=progress.best_epoch, heldout=heldout, unseen=unseen,
+        chosen_epoch=alignment.chosen_epoch, heldout=heldout, unseen=unseen,
         unseen_categories=alignment.split.unseen_names[:100], warnings=warnings, index_version=version,
     )  # fmt: skip

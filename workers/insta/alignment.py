@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,12 @@ class Alignment:
 
     def __init__(self, params: AlignParams, index: Index, ctx: JobContext) -> None:
         self.params, self.index, self.ctx = params, index, ctx
-        self.relations = Relations.of(index)
         self.recipe_name = params.recipe or default_recipe(index)
-        self.split = split_tasks(index, self.relations, params)
+        self.relations = Relations.of(index, self.recipe_name, params.unseen_categories is not None)
+        self.split = split_tasks(index, self.relations, self.recipe_name, params)
         self.validation = Validation(index, self.relations, self.split, params)
         self.before = np.asarray(index.vectors, np.float32)
         self.refit = params.train == "head" and params.refit is not False
-        self.pairs = Pairs(*(np.zeros(0, np.int64),) * 2, np.zeros(0))
         self.progress = Progress()
 
     def run(self) -> Aligned:
@@ -65,7 +64,8 @@ class Alignment:
         blobs: Mapping[str, Path] = restored.blobs if restored else {}
         self.progress = Progress.of(restored.state) if restored else Progress()
         recipe = self.recipe(self.split.training)
-        self.total = recipe.steps * (1 + self.refit)
+        refit = self.recipe(np.arange(self.index.size)) if self.refit else None
+        self.total = recipe.steps + (refit.steps if refit else 0)
         model = self.model()
         if self.progress.phase == "validate":
             self._train(model, recipe, blobs, 0)
@@ -76,14 +76,21 @@ class Alignment:
             _load(model.module, blobs["validated"])
         self.validated = model.vectors()
         self.validated_recipe = recipe
-        return self._deliver(model, blobs, recipe.steps)
+        return model if refit is None else self._refitted(model, refit, blobs, recipe.steps)
 
-    def _deliver(self, validated: Aligned, blobs: Mapping[str, Path], done: int) -> Aligned:
-        if not self.refit:
-            return validated
+    def _refitted(self, validated: Aligned, recipe: Recipe, blobs: Mapping[str, Path], done: int) -> Aligned:
+        """A model that learns from all tasks, for as long as validation found best."""
+        if isinstance(recipe, PairRecipe):
+            recipe = replace(recipe, last_epoch=self.progress.best_epoch)
+        self.total = done + recipe.steps
         model, kept = self.model(), _state_bytes(validated.module)
-        self._train(model, self.recipe(np.arange(self.index.size)), blobs, done, {"validated": kept})
+        self._train(model, recipe, blobs, done, {"validated": kept})
         return model
+
+    @property
+    def chosen_epoch(self) -> int | None:
+        """The epoch delivered: the best one, the last where no held-out task says which that is."""
+        return self.progress.best_epoch or (self.params.epochs if self.recipe_name == "pairs" else None)
 
     # What is trained, on what -----------------------------------------------------------------------------------------
 
@@ -108,7 +115,6 @@ class Alignment:
                 f"recipe category needs two seen categories with two tasks or more, {self.index.name} leaves "
                 f"{len(recipe.tasks)}; name fewer unseen_categories or use recipe pairs"
             )
-        self.examples = sum(len(group) for group in recipe.tasks)
         return recipe
 
     def _pair_recipe(self, tasks: Ints) -> Recipe:
@@ -120,11 +126,8 @@ class Alignment:
             raise InvalidInput(
                 f"recipe pairs finds no two instructions of one data set in {self.index.name}; use recipe category"
             )
-        self.examples, self.forced = len(pairs.labels), pairs.forced
         pairs = Pairs(rows[pairs.u], rows[pairs.v], pairs.labels, pairs.forced)
         return PairRecipe(pairs, self.params.epochs, self.params.batch or PAIR_BATCH, self.params.seed)
-
-    forced = examples = 0
 
     def _rows(self, task: int) -> Ints:
         return np.arange(self.index.offsets[task], self.index.offsets[task + 1])
@@ -132,8 +135,7 @@ class Alignment:
     def _rows_and_datasets(self, tasks: Ints) -> tuple[Ints, list[int]]:
         """Rows of tasks, and each row's data set; a task without one is its own."""
         rows = np.concatenate([self._rows(task) for task in tasks])
-        own = np.where(self.relations.datasets >= 0, self.relations.datasets, -1 - np.arange(self.index.size))
-        return rows, own[self.index.task_of_row(rows)].tolist()
+        return rows, self.relations.own_datasets[self.index.task_of_row(rows)].tolist()
 
     # Training ---------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from shared.metrics.retrieval import all_metrics, bootstrap_interval, macro_mean, sign_test
 from workers.insta.encoders import encoder_of
-from workers.insta.filtering import candidates
+from workers.insta.filtering import Candidates, candidates
 from workers.insta.index import Index
 from workers.insta.retrieval import (
     Bools,
@@ -57,9 +58,16 @@ class Evaluation:
         self.retriever = retriever_of(index)
         self.ks = sorted({*params.ks, 10})
         self.relations = read_relations(params, index, ctx)
+        self.filters = Candidates(index, params.filters)
+        self.allowed = self.filters.of(None)
+        for method in params.methods:
+            self.retriever.rankable(method, self.allowed)
+        if "insta_unaligned" in params.methods and not index.is_aligned:
+            raise InvalidInput(
+                f"methods: insta_unaligned is insta without its head, and {index.name} has none; leave it out, or "
+                "measure an index with a head"
+            )
         self.targets, self.vectors = self._targets()
-        self.allowed = candidates(index, params.filters, None)
-        self.has_dataset = np.asarray(index.codes("dataset")) >= 0
 
     def run(self) -> EvaluateResult:
         """Every method in turn; a finished one is checkpointed."""
@@ -74,6 +82,11 @@ class Evaluation:
             self.ctx.checkpoint({"done": number + 1})
         journal.handle.flush()
         return self._result([line for _, line in json_lines(journal.path, PER_QUERY)])
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of every metric."""
+        return list(all_metrics(np.ones(1), self.ks))
 
     @property
     def total(self) -> int:
@@ -102,7 +115,7 @@ class Evaluation:
         lines: list[dict[str, object]] = []
         for strict in VARIANTS:
             allowed = self._candidates(target, strict)
-            ranked = self.retriever.rank(target, vectors, rules, allowed).ranking.tasks
+            ranked = self.retriever.rank(target, vectors, rules, allowed).ranking.tasks if len(allowed) else allowed
             whole = np.concatenate([ranked, np.setdiff1d(allowed, ranked, assume_unique=True)])  # vote ranks some
             found = relevant[whole]
             metrics = all_metrics(found.astype(np.float64), self.ks) if found.any() else None
@@ -111,12 +124,8 @@ class Evaluation:
         return lines
 
     def _candidates(self, target: Target, strict: bool) -> Ints:
-        keep = np.ones(self.index.size, np.bool_)
-        if target.number is not None:
-            keep[target.number] = False
-        if strict and target.dataset is not None:
-            keep &= ~self._same("dataset", target.dataset)
-        return self.allowed[keep[self.allowed]]
+        left = self.filters.left(target)
+        return left[~self._same("dataset", target.dataset)[left]] if strict else left
 
     def _relevant(self, target: Target) -> Bools:
         if self.relations.column is None:
@@ -147,37 +156,35 @@ class Evaluation:
         own = _measured(lines, method, strict)
         counted = {query: each for query, each in own.items() if each.metrics is not None}
         categories = [each.category for each in counted.values()]
-        names = next(iter(counted.values())).metrics if counted else {}
-        metrics = {name: self._figure(_column(counted, name), categories) for name in names or {}}
+        metrics = {name: self._figure(_column(counted, name), categories) for name in self.names}
         first = _measured(lines, self.params.methods[0], strict)
         test = None
         if method != self.params.methods[0]:
             both = [q for q in counted if q in first and first[q].metrics is not None]
             pair = [_column({q: source[q] for q in both}, COMPARED) for source in (own, first)]
-            test = sign_test(pair[0], pair[1])
+            test = sign_test(pair[0], pair[1]) if both else None
         return MethodFigures(
             method=method, strict=strict, queries=len(counted), skipped=len(own) - len(counted), metrics=metrics,
             sign_test_p=test and test.p, better=test and test.better, worse=test and test.worse,
         )  # fmt: skip
 
     def _figure(self, values: NDArray[np.float64], categories: Sequence[str | None]) -> Figure:
+        """All of it null where no query counts."""
         interval = bootstrap_interval(values, self.params.resamples, self.params.seed)
-        return Figure(
-            micro=float(values.mean()), low=interval.low, high=interval.high, macro=macro_mean(values, categories)
-        )
+        mean = float(values.mean()) if len(values) else None
+        return Figure(micro=mean, low=interval.low, high=interval.high, macro=macro_mean(values, categories))
 
     def _per_category(self, lines: list[dict[str, object]]) -> str:
         """method, strict, category, queries and the mean of every metric."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["method", "strict", "category", "queries", *self.names])
         for method in self.params.methods:
             for strict in VARIANTS:
                 own = [each for each in _measured(lines, method, strict).values() if each.metrics is not None]
                 for category in sorted({each.category or "" for each in own}):
                     group = [each.metrics for each in own if (each.category or "") == category and each.metrics]
-                    if text.tell() == 0:
-                        writer.writerow(["method", "strict", "category", "queries", *group[0]])
-                    means = [float(np.mean([metrics[name] for metrics in group])) for name in group[0]]
+                    means = [float(np.mean([metrics[name] for metrics in group])) for name in self.names]
                     writer.writerow([method, strict, category, len(group), *means])
         return text.getvalue()
 

@@ -37,7 +37,10 @@ def similarity_map(target: Target, selection: Selection) -> Figure:
         "y": [task.task_id for task in shown], "colorbar": {"title": {"text": "cosine"}},
     }  # fmt: skip
     layout = {"yaxis": {"autorange": "reversed", "automargin": True, "title": {"text": "task"}}}
-    return _figure([trace], "Nearest instruction of each selected task", "the target's instructions", "task", **layout)
+    title = "Nearest instruction of each selected task"
+    if len(selection.selected) > SHOWN:
+        title = f"Nearest instruction of the first {SHOWN} of {len(selection.selected)} selected tasks"
+    return _figure([trace], title, "the target's instructions", "task", **layout)
 
 
 def score_curve(selection: Selection) -> Figure:
@@ -65,11 +68,14 @@ def category_bars(selection: Selection) -> Figure:
 
 
 def library_map(index: Index, target: Target, selection: Selection) -> Figure:
-    """The library on its first two principal axes by category, the selection ringed, the target a star."""
+    """The library on its first two principal axes by category, the selection ringed, the target a star.
+
+    All of it by the vectors before any head, in which the index keeps its axes.
+    """
     tasks, axes, mean = index.position()
     drawn = np.unique(np.linspace(0, index.size - 1, min(index.size, MAP_TASKS)).astype(np.int64))
     chosen = np.asarray(selection.scored.ranking.tasks[: len(selection.selected)], np.int64)
-    star = (selection.queries.astype(np.float64).mean(axis=0) - mean) @ axes.T
+    star = (selection.vectors.astype(np.float64).mean(axis=0) - mean) @ axes.T
     traces = [*_categories(index, tasks, drawn), _points(tasks[chosen], "selected", "#000000", "circle-open", 11)]
     traces[-1]["text"] = [task.task_id for task in selection.selected]
     traces.append({**_points(star[None], target.id, "#D55E00", "star", 16)})

@@ -29,14 +29,19 @@ class Candidates:
 
     def of(self, target: Target | None) -> Ints:
         """As `candidates`."""
-        index, filters, passed = self._index, self._filters, self._passed
-        if target is not None:
-            passed = passed & _not_the_target(index, filters, target)
-        if not passed.any():
+        index, filters, left = self._index, self._filters, self.left(target)
+        if not len(left):
             whose = f" for {target.id}" if target is not None and target.id != ONLY else ""
             raise InvalidInput(
                 f"filters leave no task of {index.name}{whose}: {_said(filters)}; loosen them{_values(index, filters)}"
             )
+        return left
+
+    def left(self, target: Target | None) -> Ints:
+        """As `of`, but there may be none."""
+        passed = self._passed
+        if target is not None:
+            passed = passed & _not_the_target(self._index, self._filters, target)
         return np.flatnonzero(passed)
 
 

@@ -156,6 +156,7 @@ class Index:
         path = self.folder / "aligned.npy"
         return np.load(path, mmap_mode="r") if path.exists() else self.vectors
 
+    @lru_cache(maxsize=2)  # noqa: B019 - as above
     def moments(self, aligned: bool) -> Floats:
         """(d + 1, d) of the vectors that are searched."""
         name = "aligned_moments.npy" if aligned and self.is_aligned else "moments.npy"

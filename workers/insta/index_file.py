@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from shared.jobs.errors import InvalidInput
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 NEEDED = (
     MANIFEST, "vectors.npy", "offsets.npy", "hashes.npy", "tasks.jsonl", "lines.npy", "order.npy", "columns.npy",
@@ -62,6 +62,7 @@ def _add(tar: tarfile.TarFile, name: str, member: Member) -> None:
             _add_stream(tar, name, handle, member.stat().st_size)
         return
     if isinstance(member, np.ndarray):
+        member = np.ascontiguousarray(member)  # the header tells the order of the bytes behind it
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(member))
         stream = _Joined(header.getvalue(), member)
@@ -78,10 +79,10 @@ def _add_stream(tar: tarfile.TarFile, name: str, stream: Any, size: int) -> None
 
 
 class _Joined:
-    """An array's header and then its bytes, as one stream: a mapped array is never in memory as a whole."""
+    """The header of an array in C order and then its bytes: a mapped array is never in memory as a whole."""
 
     def __init__(self, header: bytes, array: NDArray[Any]) -> None:
-        self._parts = [header, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""]
+        self._parts = [header, array.reshape(-1).view(np.uint8).data if array.size else b""]
         self.size = sum(len(part) for part in self._parts)
 
     def read(self, size: int) -> bytes:

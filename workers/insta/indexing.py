@@ -15,8 +15,9 @@ from shared.data.instruction_tasks import read_tasks
 from shared.jobs.catalog.insta import IndexParams
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput, Permanent
+from shared.models.folder import read_folder
 from shared.models.sentence_encoder import SentenceEncoder, can_run
-from workers.insta.encoders import open_encoder
+from workers.insta.encoders import digest_of_folder, folder_of, open_encoder
 from workers.insta.index import Index, open_index
 from workers.insta.library import Dropped, Library, merge, refine_library, text_hash
 
@@ -25,10 +26,20 @@ ENCODED = ".encoded"  # the journal of vectors; no artifact
 
 
 class Known(NamedTuple):
-    """Vectors a base index already has, by the hash of their text."""
+    """Vectors a base index already has, of instructions and of examples, by the hash of their text."""
 
-    vectors: NDArray[np.float16]
-    row_of: dict[bytes, int]
+    vectors: NDArray[np.float16]  # (N, d)
+    samples: NDArray[np.float16]  # (T, d), or none
+    row_of: dict[bytes, int]  # N + t: the example of task t
+
+    def of(self, texts: list[str]) -> NDArray[np.float16]:
+        """(texts, d) of known texts."""
+        rows = np.array([self.row_of[text_hash(text)] for text in texts], np.int64)
+        found = np.empty((len(rows), self.vectors.shape[1]), np.float16)
+        of_sample = rows >= len(self.vectors)
+        found[~of_sample] = self.vectors[rows[~of_sample]]
+        found[of_sample] = self.samples[rows[of_sample] - len(self.vectors)]
+        return found
 
 
 @dataclass(frozen=True)
@@ -84,19 +95,27 @@ class Indexing:
 
     def _base_tasks(self) -> list[Any]:
         assert self.base is not None
-        refine = self.base.manifest["refine"]
-        if refine != self.params.refine:
-            raise InvalidInput(
-                f"base_index was refined with {refine}, this job asks for {self.params.refine}; merge needs the same: "
-                f"set refine to {refine}"
-            )
+        for field in ("refine", "original_task_only"):
+            theirs, ours = self.base.manifest[field], getattr(self.params, field)
+            if theirs != ours:
+                raise InvalidInput(
+                    f"base_index was made with {field} {theirs}, this job asks for {ours}; merge needs the same: set "
+                    f"{field} to {theirs}"
+                )
         return list(self.base.tasks())
 
     def _samples(self) -> dict[int, str]:
         """Example text by task number."""
-        if not self.params.samples:
+        if not self.with_samples:
             return {}
         return {number: task.example.text for number, task in enumerate(self.library.tasks) if task.example}
+
+    @property
+    def with_samples(self) -> bool:
+        """As this job says; if it doesn't, a merge keeps what base_index has."""
+        if self.params.samples is None:
+            return self.params.update == "merge" and self.base is not None and self.base.samples is not None
+        return self.params.samples
 
     @property
     def alignment(self) -> dict[str, Any]:
@@ -116,6 +135,8 @@ class Indexing:
         backend = self.restored.state["backend"] if self.restored else self._backend()
         if backend != "best" and not can_run(backend) and self.restored:
             raise Permanent(f"this job began with backend {backend}, which this worker lacks; submit it again")
+        if self.base is not None:
+            self._check_base(self.base)
         return open_encoder(self.params.encoder, backend, self.params.max_tokens, self.ctx)
 
     def _backend(self) -> str:
@@ -123,20 +144,27 @@ class Indexing:
         said = str(self.base.manifest["encoder"]["backend"]) if self.base else "best"
         return said if self.params.backend == "best" and (said == "best" or can_run(said)) else self.params.backend
 
-    def _known(self) -> Known:
-        if self.base is None:
-            return Known(np.zeros((0, self.encoder.dimensions), np.float16), {})
-        said = self.base.manifest["encoder"]
+    def _check_base(self, base: Index) -> None:
+        """Vectors of two encoders don't go together. Raises InvalidInput, before any weights load."""
+        said, folder = base.manifest["encoder"], folder_of(self.params.encoder, self.ctx)
+        digest, longest = digest_of_folder(folder, str(self.params.encoder)), read_folder(folder).longest
+        asked = said["backend"] if self.params.backend == "best" else self.params.backend
         for what, theirs, ours in (
-            ("an encoder of digest", said["digest"][:12], self.encoder.digest[:12]),
-            ("max_tokens", said["max_tokens"], self.encoder.max_tokens),
+            ("an encoder of digest", said["digest"][:12], digest[:12]),
+            ("max_tokens", said["max_tokens"], min(self.params.max_tokens, longest)),
+            ("backend", said["backend"], asked),
         ):
             if theirs != ours:
                 raise InvalidInput(
                     f"mixed encoders: base_index was made with {what} {theirs}, this job has {ours}; use the same, or "
                     "leave base_index out"
                 )
-        return known_vectors(self.base)
+
+    def _known(self) -> Known:
+        if self.base is None:
+            nothing = np.zeros((0, self.encoder.dimensions), np.float16)
+            return Known(nothing, nothing, {})
+        return known_vectors(self.base, self.with_samples)
 
     # Encoding -------------------------------------------------------------------------------------------------------
 
@@ -173,25 +201,29 @@ class Indexing:
         new = [row for row, text in enumerate(texts) if text in place]
         vectors[new] = encoded[[place[texts[row]] for row in new]]
         old = [row for row, text in enumerate(texts) if text not in place]
-        vectors[old] = self.known.vectors[[self.known.row_of[text_hash(texts[row])] for row in old]]
+        vectors[old] = self.known.of([texts[row] for row in old])
         return vectors
 
     def _assembled_samples(
         self, samples: dict[int, str], encoded: NDArray[np.float16], place: dict[str, int]
     ) -> NDArray[np.float16] | None:
-        if not self.params.samples:
+        if not self.with_samples:
             return None
         vectors = np.zeros((len(self.library.tasks), self.encoder.dimensions), np.float16)
-        for number, text in samples.items():
-            known = place.get(text)
-            vectors[number] = (
-                encoded[known] if known is not None else self.known.vectors[self.known.row_of[text_hash(text)]]
-            )
+        new = [number for number, text in samples.items() if text in place]
+        vectors[new] = encoded[[place[samples[number]] for number in new]]
+        old = [number for number, text in samples.items() if text not in place]
+        vectors[old] = self.known.of([samples[number] for number in old])
         return vectors
 
 
-def known_vectors(base: Index) -> Known:
-    """Vectors of an index by the hash of their text."""
-    hashes = np.load(base.folder / "hashes.npy", mmap_mode="r")
-    packed = hashes.tobytes()
-    return Known(base.vectors, {packed[32 * row : 32 * row + 32]: row for row in range(base.rows)})
+def known_vectors(base: Index, with_samples: bool) -> Known:
+    """Vectors of an index by the hash of their text; of its examples too, where they are wanted."""
+    packed = np.load(base.folder / "hashes.npy", mmap_mode="r").tobytes()
+    row_of = {packed[32 * row : 32 * row + 32]: row for row in range(base.rows)}
+    if not with_samples or base.samples is None:
+        return Known(base.vectors, base.vectors[:0], row_of)
+    for number, task in enumerate(base.tasks()):
+        if task.example is not None and base.samples[number].any():
+            row_of.setdefault(text_hash(task.example.text), base.rows + number)
+    return Known(base.vectors, base.samples, row_of)

@@ -18,12 +18,13 @@ from workers.insta.assembling import members_of
 from workers.insta.encoders import encoder_of
 from workers.insta.evaluation import Evaluation
 from workers.insta.figures import accuracy_bars, alignment_curves, precision_curves, query_figures
+from workers.insta.filtering import Candidates
 from workers.insta.index import open_index
 from workers.insta.index_file import write_tar
 from workers.insta.indexing import Indexing
 from workers.insta.many import answer_many
 from workers.insta.retrieval import retriever_of, stored_vectors
-from workers.insta.selection import select, target_warnings
+from workers.insta.selection import asked_of, select, target_warnings
 from workers.insta.targets import inline_target
 
 
@@ -62,15 +63,17 @@ def index(params: IndexParams, ctx: JobContext) -> IndexResult:
 def query(params: QueryParams, ctx: JobContext) -> QueryResult:
     """Rank the library's tasks for a target, or for many."""
     opened = open_index(params.index, ctx)
-    retriever, encoder = retriever_of(opened), encoder_of(opened, ctx)
+    retriever = retriever_of(opened)
     if params.queries is not None:
-        return answer_many(retriever, encoder, params, ctx)
+        return answer_many(retriever, params, ctx)
     target = inline_target(params, opened)
-    if target.number is not None and params.method != "data_sample":
+    asked = asked_of(retriever, Candidates(opened, params.filters), target, params)
+    encoder = encoder_of(opened, ctx)  # last: loading costs seconds, and what is wrong is known by now
+    if target.number is not None:
         vectors = stored_vectors(opened, target.number)
     else:
         vectors = retriever.vectors([target], encoder, params.method == "data_sample")[0]
-    selection = select(retriever, target, vectors, params)
+    selection = select(retriever, target, vectors, asked, params)
     selection.warnings[:0] = target_warnings(target, encoder)
     write_answer(ctx, selection, params, opened)
     if params.figures:

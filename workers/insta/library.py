@@ -55,10 +55,6 @@ class StoredTask:
             record["example"] = Instance(**record["example"])
         return cls(**record)
 
-    @property
-    def is_english(self) -> bool:
-        return self.languages is None or "English" in self.languages
-
 
 class Dropped(NamedTuple):
     """What refinement left out."""
@@ -96,7 +92,7 @@ def refine_library(tasks: Iterable[InstructionTask], mode: Refine, original_only
     stored, empty, left_out = [], 0, []
     for task in tasks:
         instructions = refined(task.templates, mode, original_only)
-        empty += sum(not refine(template, mode) for template in kept(task.templates, original_only))
+        empty += sum(not refine(template, mode) for template in kept(task.templates, mode, original_only))
         if instructions:
             stored.append(_stored(task, tuple(instructions)))
         else:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from shared.jobs.catalog.insta import MAX_RESULTS, QueryParams, QueryResult, Selected
 from shared.jobs.context import JobContext
-from shared.models.sentence_encoder import SentenceEncoder
 from workers.insta.answers import within_bound
+from workers.insta.encoders import encoder_of
 from workers.insta.explaining import Explainer
 from workers.insta.filtering import Candidates
-from workers.insta.retrieval import Retriever, Target, Vectors, no_example
-from workers.insta.selection import above_minimum, filter_warnings, rules_of, tasks_to_select
+from workers.insta.retrieval import Retriever, Target, Vectors
+from workers.insta.selection import Asked, above_minimum, asked_of, filter_warnings, rules_of, target_warnings
 from workers.insta.targets import read_targets
 
 RESULTS = "results.jsonl"
@@ -29,12 +29,14 @@ class _Answered(NamedTuple):
     k: int
 
 
-def answer_many(retriever: Retriever, encoder: SentenceEncoder, params: QueryParams, ctx: JobContext) -> QueryResult:
-    """results.jsonl and the first hundred of its lines. Every target is read before the first is answered."""
+def answer_many(retriever: Retriever, params: QueryParams, ctx: JobContext) -> QueryResult:
+    """results.jsonl and the first hundred of its lines. Every target is read before the encoder loads."""
     assert params.queries is not None
     targets = read_targets(ctx.input(params.queries), str(params.queries), retriever.index)
     allowed = Candidates(retriever.index, params.filters)
-    _check(targets, allowed, params, retriever.index.size)
+    for target in targets:  # what the last would be refused for is refused before the first is answered
+        asked_of(retriever, allowed, target, params)
+    encoder = encoder_of(retriever.index, ctx)
     restored = ctx.restored()
     state: dict[str, Any] = restored.state if restored else {"done": 0, "selected": 0, "k": 0, "warnings": []}
     journal = ctx.journal(RESULTS)
@@ -42,21 +44,14 @@ def answer_many(retriever: Retriever, encoder: SentenceEncoder, params: QueryPar
         chunk = targets[start : start + CHUNK]
         vectors = _compared(retriever, retriever.vectors(chunk, encoder, params.method == "data_sample"), params)
         for number, (target, own) in enumerate(zip(chunk, vectors, strict=True), start=start + 1):
-            answered = _answer(retriever, target, own, allowed, params)
+            answered = _answer(retriever, target, own, asked_of(retriever, allowed, target, params), params)
+            answered.warnings[:0] = [f"{target.id}: {text}" for text in target_warnings(target, encoder)]
             for task in answered.selected:
                 journal.append_json(_line(task))
             state = _counted(state, answered, number)
             ctx.progress(number, len(targets), "queries")
         ctx.checkpoint(state)
     return _result(ctx, params, state, retriever.index.version)
-
-
-def _check(targets: Sequence[Target], allowed: Candidates, params: QueryParams, size: int) -> None:
-    """Refuse what the last query would be refused for before the first is answered. Raises InvalidInput."""
-    for target in targets:
-        if params.method == "data_sample" and target.example is None:
-            raise no_example(target)
-        tasks_to_select(params, allowed.of(target), size)
 
 
 def _compared(retriever: Retriever, vectors: Sequence[Vectors], params: QueryParams) -> Iterator[Vectors]:
@@ -72,13 +67,10 @@ def _compared(retriever: Retriever, vectors: Sequence[Vectors], params: QueryPar
     yield from retriever.compared(batch, rules)
 
 
-def _answer(
-    retriever: Retriever, target: Target, vectors: Vectors, allowed: Candidates, params: QueryParams
-) -> _Answered:
-    left = allowed.of(target)
-    k = tasks_to_select(params, left, retriever.index.size)
+def _answer(retriever: Retriever, target: Target, vectors: Vectors, asked: Asked, params: QueryParams) -> _Answered:
+    left, k = asked
     scored = retriever.rank(target, vectors, rules_of(params), left, k)
-    scored, warnings = above_minimum(scored, params.filters.min_score)
+    scored, warnings = above_minimum(scored, params, k)
     explainer = Explainer(retriever.index, target, scored, target.id)
     selected = [explainer.selected(place) for place in range(min(k, len(scored.ranking.tasks)))]
     said = [*filter_warnings(params.filters, target), *warnings]

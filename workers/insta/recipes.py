@@ -31,6 +31,14 @@ class Recipe(Protocol):
     def steps(self) -> int:
         """How many there are."""
 
+    @property
+    def examples(self) -> int:
+        """Pairs, or tasks with a category, that are learned from."""
+
+    @property
+    def forced(self) -> int:
+        """Negatives taken although none was far enough."""
+
     def batch(self, step: int) -> Batch:
         """Step 0, 1, …"""
 
@@ -59,6 +67,14 @@ class CategoryRecipe:
         groups = [[rows for rows, own in zip(rows_of_task, codes, strict=True) if own == code] for code in named]
         tasks = [group for group in groups if len(group) >= 2]
         return cls([np.concatenate(group) for group in tasks], tasks, *settings)
+
+    @property
+    def examples(self) -> int:
+        return sum(len(group) for group in self.tasks)
+
+    @property
+    def forced(self) -> int:
+        return 0
 
     def batch(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
@@ -95,6 +111,15 @@ class PairRecipe:
     epochs: int
     batch_size: int
     seed: int
+    last_epoch: int | None = None  # where it ends, on the way that `epochs` would have gone
+
+    @property
+    def examples(self) -> int:
+        return len(self.pairs.labels)
+
+    @property
+    def forced(self) -> int:
+        return self.pairs.forced
 
     @property
     def per_epoch(self) -> int:
@@ -102,7 +127,7 @@ class PairRecipe:
 
     @property
     def steps(self) -> int:
-        return self.epochs * self.per_epoch
+        return (self.last_epoch or self.epochs) * self.per_epoch
 
     def batch(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
@@ -114,10 +139,10 @@ class PairRecipe:
         return cosine_loss(u, v, labels.to(u.dtype))
 
     def scale(self, step: int) -> float:
-        warm_up = warm_up_steps(self.per_epoch)
+        warm_up, end = warm_up_steps(self.per_epoch), self.epochs * self.per_epoch
         if step < warm_up:
             return step / warm_up
-        return (self.steps - step) / max(1, self.steps - warm_up)
+        return (end - step) / max(1, end - warm_up)
 
 
 def labels_of(batch: Batch) -> Tensor:

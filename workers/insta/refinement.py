@@ -53,14 +53,14 @@ def variable_words(name: str) -> str:
 
 def refined(templates: tuple[Template, ...], mode: Refine, original_task_only: bool) -> list[str]:
     """A task's instructions: refined, empty ones dropped, the first of equal ones kept."""
-    texts = (refine(template, mode) for template in kept(templates, original_task_only))
+    texts = (refine(template, mode) for template in kept(templates, mode, original_task_only))
     return list(dict.fromkeys(text for text in texts if text))
 
 
-def kept(templates: tuple[Template, ...], original_task_only: bool) -> tuple[Template, ...]:
-    """Templates of the data set's original task; all where none is flagged so (app_reviews, quarel)."""
+def kept(templates: tuple[Template, ...], mode: Refine, original_task_only: bool) -> tuple[Template, ...]:
+    """Templates of the data set's original task; all where these leave no text, or none is flagged (app_reviews)."""
     flagged = tuple(template for template in templates if template.original)
-    return flagged if original_task_only and flagged else templates
+    return flagged if original_task_only and any(refine(template, mode) for template in flagged) else templates
 
 
 def _python(text: str, mode: Refine) -> str:

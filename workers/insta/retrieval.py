@@ -3,6 +3,7 @@
 Pairwise transferability, the older selectors' way, is not among them: it needs a tuned model for each pair of tasks.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -19,12 +20,14 @@ from workers.insta.bm25 import BM25
 from workers.insta.index import Index, through_head
 from workers.insta.moments import Spread, background
 from workers.insta.scoring import Aggregate, Ints, Ranking
-from workers.insta.search import Searcher
+from workers.insta.search import NEAR_TIE, Searcher
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ranker = Literal["insta", "insta_unaligned", "bm25", "random", "all", "data_sample", "rrf"]
 RRF_CONSTANT = 60
+FEW = 4
+"""Where so many times the tasks asked for are candidates, only the first are scored in float64."""
 ONLY = "target"
 """The id of a target that a query writes out."""
 
@@ -100,13 +103,27 @@ class Retriever:
     def sampled(self) -> Searcher:
         return Searcher(self._samples)
 
-    @property
+    @cached_property
     def _samples(self) -> NDArray[np.float16]:
-        if self.index.samples is None:
+        samples = self.index.samples
+        if samples is None or not samples.any():
             raise InvalidInput(
-                f"{self.index.name} holds no examples, which method data_sample compares; index with samples: true"
+                f"{self.index.name} holds no examples, which method data_sample compares; give tasks an example "
+                "{input, output} and index with samples: true"
             )
-        return self.index.samples
+        return samples
+
+    def rankable(self, method: str, candidates: Ints) -> Ints:
+        """Candidates that a method can rank. Raises InvalidInput where data_sample finds none with an example."""
+        if method != "data_sample":
+            return candidates
+        left = candidates[self.has_sample[candidates]]
+        if not len(left):
+            raise InvalidInput(
+                f"method data_sample: none of the {len(candidates)} tasks left by the filters has an example; loosen "
+                "filters, or choose another method"
+            )
+        return left
 
     def searcher(self, rules: Rules) -> Searcher:
         return self.aligned if rules.use_head and rules.method != "insta_unaligned" else self.plain
@@ -145,6 +162,8 @@ class Retriever:
         if self._is_plain_cosine(vectors, rules) and depth is not None:
             return self._nearest(queries[0], rules, candidates, depth)
         similarities = vectors.similarities
+        if similarities is None and rules.aggregate != "vote" and depth is not None and FEW * depth <= len(candidates):
+            return self._first(queries, rules, candidates, depth)
         if similarities is None:
             similarities = self.searcher(rules).similarities(queries)
         return self._aggregated(similarities, rules, candidates)
@@ -180,6 +199,20 @@ class Retriever:
         aligned = rules.use_head and rules.method != "insta_unaligned"
         return Scored(Ranking(found.rows, found.cosines), background(query, self.index.moments(aligned)))
 
+    def _first(self, queries: NDArray[np.float32], rules: Rules, candidates: Ints, depth: int) -> Scored:
+        """The first `depth` candidates: all tasks in float32, then those that may be among them in float64."""
+        searcher, aggregate = self.searcher(rules), rules.aggregate
+        assert aggregate != "vote"
+        scores = scoring.aggregate(searcher.rough(queries).astype(np.float64), self.offsets, aggregate)
+        spread = Spread(float(scores.mean()), float(scores.std()))
+        least = np.partition(scores[candidates], -depth)[-depth]
+        near = candidates[scores[candidates] >= least - 2 * NEAR_TIE]
+        lengths = np.diff(self.offsets)[near]
+        rows = np.concatenate([np.arange(self.offsets[task], self.offsets[task + 1]) for task in near])
+        exact = np.stack([searcher.exact(query, rows) for query in queries])
+        scores[near] = scoring.aggregate(exact, np.concatenate([[0], np.cumsum(lengths)]), aggregate)
+        return Scored(scoring.by_score(scores, self.index.id_rank, near), spread)
+
     def _aggregated(self, similarities: Floats, rules: Rules, candidates: Ints) -> Scored:
         if rules.aggregate == "vote":
             return Scored(
@@ -198,7 +231,7 @@ class Retriever:
         return Scored(scoring.by_score(scores, self.index.id_rank, candidates[has_sample[candidates]]), spread)
 
     def _fused(self, target: Target, vectors: Vectors, rules: Rules, candidates: Ints) -> Scored:
-        """Reciprocal rank fusion of INSTA and BM25: Σ 1/(60 + rank)."""
+        """Reciprocal rank fusion of INSTA and BM25: Σ 1/(60 + rank). Ranks, and so the spread, are among candidates."""
         scores = np.zeros(self.index.size)
         methods: tuple[Ranker, ...] = ("insta", "bm25")
         for method in methods:
@@ -221,7 +254,7 @@ def retriever_of(index: Index) -> Retriever:
 
 def _shuffled(candidates: Ints, target: Target, seed: int) -> Ranking:
     """An order of its own for every target, the same for the same seed."""
-    salt = int.from_bytes(target.id.encode()[-8:] or b"\0", "big")
+    salt = int.from_bytes(hashlib.sha256(target.id.encode()).digest(), "big")
     return Ranking(np.random.default_rng([seed, salt]).permutation(candidates), None)
 
 

@@ -4,6 +4,7 @@ S (m, N) holds the similarity of each of the target's m instructions to each of 
 offsets[t] … offsets[t + 1] − 1. `rank` is the entry point.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -15,6 +16,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 DECIMALS = 9
 """Scores are compared to this many decimals: equal vectors tie whatever the order of a sum."""
+
+STEP = 1_000
+"""A vote weighs so many times what one at the next place does."""
 
 
 class Ranking(NamedTuple):
@@ -47,7 +51,8 @@ def vote(similarities: Floats, offsets: Ints, candidates: Ints, depth: int = 10,
 
     Each of the target's instructions lists the nearest `depth` instructions; a task gets 10^(3(depth − r)) for its
     row at place r. Steps of a thousand compare like the vectors (count at place 0, count at place 1, …), which is how
-    it is done here: the sum itself is wrong in floating point. `weighted` multiplies each vote by its cosine.
+    it is done here: the sum itself is wrong in floating point. `weighted` multiplies each vote by its cosine, which no
+    longer compares like vectors: the sum is taken exactly, with the cosine in units of 1e-9.
     """
     rows = np.concatenate([np.arange(offsets[t], offsets[t + 1]) for t in candidates] or [np.zeros(0, np.int64)])
     task_of = np.repeat(candidates, np.diff(offsets)[candidates])
@@ -61,13 +66,13 @@ def vote(similarities: Floats, offsets: Ints, candidates: Ints, depth: int = 10,
 def _count(votes: Sequence[tuple[int, int, float]], depth: int, weighted: bool) -> Ranking:
     """Votes (task, place, cosine) in the order they were read; equal counts keep the order of first appearance."""
     counts: dict[int, Ints] = {}
-    weights: dict[int, Floats] = {}
+    sums: Counter[int] = Counter()  # of whole numbers: 10³⁰ has no exact float
     for task, place, cosine in votes:
         counts.setdefault(task, np.zeros(depth, np.int64))[place] += 1
-        weights.setdefault(task, np.zeros(depth))[place] += cosine
-    compared = weights if weighted else counts
+        sums[task] += round(cosine * 10**DECIMALS) * STEP ** (depth - place)
     first_seen = {task: number for number, task in enumerate(counts)}
-    order = sorted(counts, key=lambda task: ((-compared[task]).tolist(), first_seen[task]))
+    compared = {task: [-sums[task]] if weighted else (-counts[task]).tolist() for task in counts}
+    order = sorted(counts, key=lambda task: (compared[task], first_seen[task]))
     return Ranking(np.array(order, np.int64), None, np.array([counts[task] for task in order]).reshape(-1, depth))
 
 

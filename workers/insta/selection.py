@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,21 @@ from shared.jobs.errors import InvalidInput
 from shared.models.sentence_encoder import SentenceEncoder
 from workers.insta.bm25 import STOP_WORDS, WORD
 from workers.insta.explaining import Explainer
-from workers.insta.filtering import candidates
-from workers.insta.retrieval import Retriever, Rules, Scored, Target, Vectors
+from workers.insta.filtering import Candidates
+from workers.insta.retrieval import Retriever, Rules, Scored, Target, Vectors, no_example
 from workers.insta.scoring import Ints, Ranking, default_k
 
 CURVE = 50  # ranks drawn beyond k
 FOREIGN = 0.3  # share of letters outside the Latin alphabet
 ENOUGH_WORDS = 8
+_ELSEWHERE = (
+    "all am an as at be by can do for has have he her in is it me more no of on once or over so some such to under was "
+    "we who will you"
+)
+ELSEWHERE = frozenset(_ELSEWHERE.split())
+"""English function words that other languages write the same (Spanish no, German so, Italian in): they say nothing."""
+ENGLISH = (STOP_WORDS - ELSEWHERE) | {"given"}
+LEAST_ENGLISH = 0.02  # share of words; the least among 1,524 natural instructions is 0.035
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Selection:
     scored: Scored
     k: int
     candidates: int
-    queries: NDArray[np.float32]  # (m, d) as searched
+    vectors: NDArray[np.float32]  # (m, d) of the target, before any head
     warnings: list[str]
 
     @property
@@ -56,21 +64,34 @@ def rules_of(params: Any) -> Rules:
     return Rules(params.method, params.aggregate, params.vote_depth, params.vote_weighted, params.seed, params.use_head)
 
 
-def select(retriever: Retriever, target: Target, vectors: Vectors, params: QueryParams) -> Selection:
-    """Rank the candidates and explain the first k. Raises InvalidInput: k above the tasks left, no task left."""
+class Asked(NamedTuple):
+    """What one target may be answered with."""
+
+    candidates: Ints
+    k: int
+
+
+def asked_of(retriever: Retriever, filters: Candidates, target: Target, params: QueryParams) -> Asked:
+    """Candidates and k, known before anything is encoded. Raises InvalidInput: no example to compare, no task left,
+    k above the tasks left."""
+    if params.method == "data_sample" and target.example is None:
+        raise no_example(target)
+    allowed = retriever.rankable(params.method, filters.of(target))
+    return Asked(allowed, tasks_to_select(params, allowed, retriever.index.size))
+
+
+def select(retriever: Retriever, target: Target, vectors: Vectors, asked: Asked, params: QueryParams) -> Selection:
+    """Rank the candidates and explain the first k."""
     index, rules = retriever.index, rules_of(params)
-    allowed = candidates(index, params.filters, target)
-    k = tasks_to_select(params, allowed, index.size)
+    allowed, k = asked
     scored = retriever.rank(target, vectors, rules, allowed, min(len(allowed), k + 1 + CURVE))
-    scored, warnings = above_minimum(scored, params.filters.min_score)
+    scored, warnings = above_minimum(scored, params, k)
     shown = min(k, len(scored.ranking.tasks))
-    if shown < k and params.filters.min_score is None:
-        warnings.append(f"only {shown} tasks are ranked by {params.aggregate} at depth {params.vote_depth}; k is {k}")
     searcher, queries = retriever.searcher(rules), retriever.queries(vectors, rules)
     explainer = Explainer(index, target, scored)
     selected = [explainer.explained(place, searcher, queries) for place in range(shown)]
     said = [*filter_warnings(params.filters, target), *warnings, *identical_hits(selected)]
-    return Selection(selected, scored, k, len(allowed), queries, said)
+    return Selection(selected, scored, k, len(allowed), vectors.instructions, said)
 
 
 def tasks_to_select(params: QueryParams, allowed: Ints, size: int) -> int:
@@ -78,17 +99,23 @@ def tasks_to_select(params: QueryParams, allowed: Ints, size: int) -> int:
     if params.method == "all":
         return len(allowed)
     if params.k is not None and params.k > len(allowed):
-        raise InvalidInput(f"k {params.k} is above the {len(allowed)} tasks left by the filters; give at most that")
+        those = "tasks with an example that are" if params.method == "data_sample" else "tasks"
+        raise InvalidInput(f"k {params.k} is above the {len(allowed)} {those} left by the filters; give at most that")
     return params.k or min(default_k(size), len(allowed))
 
 
-def above_minimum(scored: Scored, least: float | None) -> tuple[Scored, list[str]]:
-    """The ranking without tasks below the minimum, and what to say if that is all of them."""
-    ranking = scored.ranking
+def above_minimum(scored: Scored, params: QueryParams, k: int) -> tuple[Scored, list[str]]:
+    """The ranking without tasks below min_score, and what to say where fewer than k are left."""
+    ranking, least = scored.ranking, params.filters.min_score
     if least is None or ranking.scores is None:
-        return scored, []
+        few = f"only {len(ranking.tasks)} tasks are ranked by {params.aggregate} at depth {params.vote_depth}; k is {k}"
+        return scored, [few] if len(ranking.tasks) < k else []
     kept = ranking.scores >= least
-    warnings = [] if kept.any() else [f"nothing above min_score {least}: the best task has {_best(ranking)}"]
+    left, warnings = int(kept.sum()), []
+    if left == 0:
+        warnings = [f"nothing above min_score {least}: the best task has {_best(ranking)}"]
+    elif left < k:
+        warnings = [f"only {left} tasks score min_score {least} or more; k is {k}"]
     return scored._replace(ranking=Ranking(ranking.tasks[kept], ranking.scores[kept])), warnings
 
 
@@ -125,9 +152,9 @@ def target_warnings(target: Target, encoder: SentenceEncoder) -> list[str]:
 
 
 def looks_english(text: str) -> bool:
-    """Latin letters, and in a longer text some English function word."""
+    """Latin letters, and in a longer text function words that only English has."""
     letters = [c for c in text if c.isalpha()]
     if sum(not c.isascii() for c in letters) > FOREIGN * len(letters):
         return False
     words = WORD.findall(text.lower())
-    return len(words) < ENOUGH_WORDS or any(word in STOP_WORDS for word in words)
+    return len(words) < ENOUGH_WORDS or sum(word in ENGLISH for word in words) >= LEAST_ENGLISH * len(words)

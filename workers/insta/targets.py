@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from shared.data.instruction_tasks import Instance, InstructionTask, read_tasks
-from shared.jobs.catalog.insta import QueryParams
+from shared.jobs.catalog.insta import MAX_INSTRUCTIONS, QueryParams
 from shared.jobs.errors import InvalidInput
 from workers.insta.index import Index
 from workers.insta.refinement import refined
@@ -30,6 +30,10 @@ def _target(task: InstructionTask, index: Index) -> Target:
     instructions = refined(task.templates, manifest["refine"], manifest["original_task_only"])
     if not instructions:
         raise InvalidInput(f"{task.where}: {task.id} has no instruction left after refinement; write one out")
+    if len(instructions) > MAX_INSTRUCTIONS:
+        raise InvalidInput(
+            f"{task.where}: {task.id} has {len(instructions)} instructions; a target has at most {MAX_INSTRUCTIONS}"
+        )
     return Target(
         task.id, tuple(instructions), task.dataset, task.category, task.example, index.find(task.id), task.where
     )

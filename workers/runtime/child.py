@@ -6,9 +6,9 @@ from functools import cache
 
 from shared.artifacts import ArtifactStore
 from shared.jobs.store import JobStore, Worker
+from shared.logs import configure_logs
 from shared.settings import Settings
 from workers.runtime.delivery import Runtime
-from workers.runtime.logs import configure_logs
 from workers.runtime.processes import lead_group
 
 

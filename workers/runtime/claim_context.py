@@ -1,12 +1,15 @@
 """The JobContext of a job that runs in a cluster: files under its claim's prefix, reports through its heartbeat."""
 
 import json
+import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from shared import tracing
 from shared.artifacts import ArtifactStore
 from shared.jobs.catalog import find
 from shared.jobs.context import Artifact, JobContext, Restored, digest_of_input
@@ -18,6 +21,9 @@ from shared.jobs.replies import PACKED, LooseReplies, Replies
 from shared.jobs.store import Claim
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.inputs import Input, Inputs
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
 
 PARTS_BEFORE_JOINING = 32
 
@@ -38,6 +44,7 @@ class ClaimContext(JobContext):
         self._claim, self._heartbeat, self._artifacts, self._inputs = claim, heartbeat, artifacts, inputs
         self.inputs_read: dict[str, str] = {}
         """sha256 by reference, for the manifest."""
+        self._run_span: Context | None = None
         self._saves = 0
         self._writing = threading.Lock()
         self._pointer = self._usable_checkpoint(record)
@@ -49,7 +56,11 @@ class ClaimContext(JobContext):
     def input(self, ref: Ref) -> Path:
         found: Input = self._inputs.fetch(ref)
         self.inputs_read[str(ref)] = found.sha256
-        return found.path
+        return self._moved_here(found.path) if (ref.artifact or "").endswith(".enc") else found.path
+
+    def _moved_here(self, path: Path) -> Path:
+        """What is kept encrypted for some days only doesn't stay in the machine's cache: it goes with this attempt."""
+        return Path(shutil.move(path, self.work_dir / f"sealed-{path.name}"))
 
     def input_digest(self, ref: Ref) -> str:
         path = self.input(ref)
@@ -59,11 +70,30 @@ class ClaimContext(JobContext):
     def cache_dir(self) -> Path:
         return self._inputs.cache_dir
 
+    @property
+    def builtin_dir(self) -> Path:
+        return self._inputs.builtin_dir
+
     def check(self) -> None:
         self._heartbeat.check()
 
     def log(self, message: str) -> None:
         self._heartbeat.log(message, {"message": message})
+
+    def timing(self, name: str, seconds: float, key: str | None = None) -> None:
+        super().timing(name, seconds, key)
+        if self._run_span is not None:  # each measured phase is a span, whatever thread measured it
+            tracing.past(name, seconds, self._run_span)
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """The method's run as a span, its phases below it."""
+        with tracing.span("run"):
+            self._run_span = tracing.current()
+            try:
+                yield
+            finally:
+                self._run_span = None
 
     def listed(self) -> str:
         """The finished artifacts as the record keeps them."""

@@ -19,17 +19,21 @@ from typing import Any, TypeVar
 import redis
 import structlog
 from pydantic import ValidationError
+from structlog.contextvars import bound_contextvars
 
+from shared import tracing
 from shared.artifacts import ArtifactStore
-from shared.jobs.catalog import find
+from shared.jobs.catalog import catalog, find
 from shared.jobs.context import Artifact, digest_of, media_type_of
 from shared.jobs.errors import Cancelled, HandBack, Interrupted, LeaseLost, NotFound, Permanent, Retryable, TimedOut
 from shared.jobs.history import write_committed
 from shared.jobs.layout import LOG, MANIFEST, job_file
 from shared.jobs.record import JobRecord
+from shared.jobs.redteam import Redteam
 from shared.jobs.spec import JobSpec
 from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, Claim, JobStore, Outcome, Worker
+from shared.jobs.tokens import Scope
 from shared.settings import Settings
 from workers.runtime.claim_context import ClaimContext
 from workers.runtime.heartbeat import Heartbeat, Lease, interruption_of
@@ -57,20 +61,35 @@ class Runtime:
         return Inputs(self.store, self.artifacts, self.settings)
 
 
-def deliver(job_id: str, attempt: int, runtime: Runtime) -> JobState | None:
-    """Run one delivery of a job. None: a duplicate, or a stale message; dropping it is right."""
-    log_ = log.bind(job_id=job_id, attempt=attempt)
-    try:
-        claimed = _claim(job_id, attempt, runtime)
-        if claimed is None:
+def deliver(job_id: str, attempt: int, runtime: Runtime, traceparent: str | None = None) -> JobState | None:
+    """Run one delivery of a job. None: a duplicate, or a stale message; dropping it is right.
+
+    `traceparent` is the trace of the request that submitted the job, from the message's headers.
+    """
+    span = tracing.span("attempt", traceparent, job_id=job_id, attempt=attempt)
+    with bound_contextvars(job_id=job_id, attempt=attempt), span:
+        try:
+            state = _run_claimed(job_id, attempt, runtime, traceparent)
+        except LeaseLost as lost:
+            log.warning("lease lost", why=lost.message)
+            tracing.mark_failed("lease lost")
             return None
-        log_ = log_.bind(kind=claimed[1].kind)
-        log_.info("claimed")
-        state = _Attempt(*claimed, runtime).run()
-    except LeaseLost as lost:
-        log_.warning("lease lost", why=lost.message)
+        tracing.annotate(state=str(state or "dropped"))
+        return state
+
+
+def _run_claimed(job_id: str, attempt: int, runtime: Runtime, traceparent: str | None) -> JobState | None:
+    with tracing.span("claim"):
+        claimed = _claim(job_id, attempt, runtime)
+    if claimed is None:
         return None
-    log_.info("ended", state=str(state))
+    record = claimed[1]
+    tracing.past("queue", record.wait_ms / 1000, traceparent, record.claimed_ms)
+    tracing.annotate(kind=record.kind, pool=record.pool)
+    with bound_contextvars(kind=record.kind):
+        log.info("claimed")
+        state = _Attempt(*claimed, runtime).run()
+        log.info("ended", state=str(state))
     return state
 
 
@@ -139,17 +158,19 @@ class _Attempt:
     def _succeed(self, spec: JobSpec, ctx: ClaimContext, heartbeat: Heartbeat) -> JobState:
         params = spec.params.model_validate_json(self.record.params)
         started = time.monotonic()
-        result = entry_of(spec.kind)(params, ctx)
+        with ctx.traced():
+            result = entry_of(spec.kind)(params, ctx)
         ctx.timing("run", time.monotonic() - started)
         text = result.model_dump_json()
         if len(text.encode()) > RESULT_BYTES:
             raise Permanent(
                 f"the result is {len(text.encode())} bytes, more than {RESULT_BYTES}: an error of the method"
             )
-        ctx.close_journals()
-        listed = self._write_manifest(ctx, heartbeat, spec, json.loads(text))
-        fields = {**self._files(ctx, listed), "result": text}
-        return self._commit(Outcome(JobState.SUCCEEDED, fields))
+        with tracing.span("commit"):
+            ctx.close_journals()
+            listed = self._write_manifest(ctx, heartbeat, spec, json.loads(text))
+            fields = {**self._files(ctx, listed), "result": text}
+            return self._commit(Outcome(JobState.SUCCEEDED, fields))
 
     def _interrupt(self, interruption: Interrupted, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         if isinstance(interruption, HandBack):
@@ -168,6 +189,7 @@ class _Attempt:
 
     def _fail(self, failure: Exception, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         kind, message = _words(failure)
+        tracing.mark_failed(kind)
         # Whoever raised Permanent has said all there is to say; of anything else one wants to know where it happened.
         where = "" if isinstance(failure, Permanent) else "\n" + "".join(traceback.format_exception(failure))
         heartbeat.log(f"{kind}: {message}{where}", {"message": message})
@@ -183,8 +205,9 @@ class _Attempt:
 
     def _end(self, outcome: Outcome, ctx: ClaimContext | None, heartbeat: Heartbeat) -> JobState:
         """Any end but success: log and manifest are kept, with whatever artifacts were finished."""
-        listed = self._write_manifest(ctx, heartbeat, None, None)
-        return self._commit(outcome._replace(fields=self._files(ctx, listed)))
+        with tracing.span("commit"):
+            listed = self._write_manifest(ctx, heartbeat, None, None)
+            return self._commit(outcome._replace(fields=self._files(ctx, listed)))
 
     # The commit ---------------------------------------------------------------------------------------------------
 
@@ -225,7 +248,18 @@ class _Attempt:
         except LeaseLost:
             state = self._already_committed()
         self._commit_history()
+        self._note_in_the_trail(outcome, state)
         return state
+
+    def _note_in_the_trail(self, outcome: Outcome, state: JobState) -> None:
+        """How a red-team job ended, with counts and digests, never text."""
+        spec = catalog().get(self.record.kind)
+        if spec is None or spec.scope != Scope.REDTEAM:
+            return
+        result = json.loads(outcome.fields.get("result", "{}"))
+        told = {name: result[name] for name in ("counts", "items", "provenance") if name in result}
+        detail = f"{spec.kind} {self.record.id} {state} {json.dumps(told, sort_keys=True)}"
+        self._patiently(lambda: Redteam(self.store).record(self.record.owner, "ended", detail))
 
     def _patiently(self, call: Callable[[], T]) -> T:
         return patiently(call, self.runtime.settings.lease_ttl_s)
@@ -243,7 +277,7 @@ class _Attempt:
         try:
             write_committed(self.claim.job_id, self.store, self.artifacts)
         except (redis.RedisError, OSError) as error:  # the reconciler writes it
-            log.warning("committed.json not written yet", error=str(error), job_id=self.claim.job_id)
+            log.warning("committed.json not written yet", error=str(error))
 
 
 def _words(failure: Exception) -> tuple[str, str]:

@@ -5,12 +5,15 @@ write reached the store for one lease TTL by this process's own monotonic clock,
 the method is told to stop, and if it doesn't, the process group ends itself.
 """
 
+import contextvars
 import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis
@@ -52,7 +55,9 @@ class Heartbeat:
         self._flags = Flags(False, False, False)
         self._is_lost = False
         self._last_contact = time.monotonic()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat {claim.job_id}", daemon=True)
+        self._thread = threading.Thread(
+            target=_with_my_context(self._beat), name=f"heartbeat {claim.job_id}", daemon=True
+        )
 
     def __enter__(self) -> "Heartbeat":
         self._thread.start()
@@ -159,7 +164,7 @@ class Heartbeat:
             except LeaseLost:
                 self._is_lost = True
             except (redis.RedisError, OSError) as error:
-                log.warning("store unreachable", error=str(error), job_id=self._claim.job_id)
+                log.warning("store unreachable", error=str(error))
                 self._stopped.wait(0.2)
             self._stop_myself_when_lost()
 
@@ -171,8 +176,13 @@ class Heartbeat:
         if time.monotonic() - self._last_contact > self._ttl_s:
             self._is_lost = True
         if self._is_lost and not self._stopped.wait(UNWIND_S):
-            log.error("lease lost and the method goes on: ending the process group", job_id=self._claim.job_id)
+            log.error("lease lost and the method goes on: ending the process group")
             os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _with_my_context(call: Callable[[], None]) -> Callable[[], None]:
+    """The call with this thread's context variables: its log lines tell the same job_id, attempt, kind."""
+    return partial(contextvars.copy_context().run, call)
 
 
 def interruption_of(error: BaseException) -> Interrupted | None:

@@ -17,9 +17,11 @@ from shared.jobs.errors import InvalidInput, NotFound
 from shared.jobs.history import read_committed
 from shared.jobs.layout import job_file, upload_key
 from shared.jobs.record import JobRecord
+from shared.jobs.redteam import Redteam
 from shared.jobs.references import Ref
 from shared.jobs.states import JobState
 from shared.jobs.store import JobStore
+from shared.jobs.weights import weight_digest
 from shared.settings import Settings
 
 
@@ -37,6 +39,7 @@ class Inputs:
     def __init__(self, store: JobStore, artifacts: ArtifactStore, settings: Settings) -> None:
         self._store, self._artifacts, self._settings = store, artifacts, settings
         self.cache_dir = settings.data.resolve() / "cache"
+        self.builtin_dir = settings.data.resolve() / "builtin"
         self._cache = self.cache_dir / "inputs"
 
     def fetch(self, ref: Ref) -> Input:
@@ -48,6 +51,8 @@ class Inputs:
                 return self._job_artifact(ref)
             case "builtin":
                 return self._builtin(ref)
+            case "allowed":
+                return self._allowed(ref)
             case "hub":
                 return self._folder(ref, self._settings.models, "put the model under TENFOLD_MODELS/<org>/<name>")
             case "secret":
@@ -93,11 +98,26 @@ class Inputs:
 
     def _builtin(self, ref: Ref) -> Input:
         """What jobs made under TENFOLD_DATA/builtin comes before what Tenfold ships."""
-        root = self._settings.data.resolve() / "builtin"
+        root = self.builtin_dir
         path = None if (root / ref.target).exists() else shipped(ref.target, root)
         if path is None:
             return self._folder(ref, root, "make it with the demo, or install the package that carries it")
         return Input(path, digest_of(path)[0] if path.is_file() else "")
+
+    def _allowed(self, ref: Ref) -> Input:
+        """A model of the red-team list, if its weights are still those that were allowed."""
+        try:
+            entry = Redteam(self._store).find(ref.target)
+        except NotFound as missing:
+            raise InvalidInput(f"{ref}: {missing}") from None
+        found = self.fetch(Ref(entry.ref))
+        digest = weight_digest(found.path)
+        if digest != entry.digest:
+            raise InvalidInput(
+                f"{ref}: the weights behind {entry.ref} have the digest {digest}, and {entry.digest} was allowed; an "
+                "admin allows the new ones with `tenfold redteam allow`"
+            )
+        return Input(found.path, digest)
 
     def _folder(self, ref: Ref, root: Path | None, remedy: str) -> Input:
         path = root / ref.target if root else None

@@ -1,18 +1,21 @@
-"""`manifest.json`:
+"""`manifest.json`: what made a result.
 
-what made a result. Nothing in it depends on clock, host or attempt, so equal jobs have equal ones.
+Nothing in it depends on clock, host or attempt, so equal jobs have equal ones.
 """
 
 import platform
-import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Any
 
 from shared.jobs.context import TIMINGS, Artifact
 from shared.jobs.record import JobRecord
 from shared.jobs.spec import JobSpec
 
-_LIBRARIES = ("numpy", "scipy", "torch", "transformers", "ray", "pydantic")
+_LIBRARIES = ("tenfold", "numpy", "scipy", "torch", "transformers", "openvino", "faiss-cpu", "ray", "pydantic")
 
 
 def manifest_of(
@@ -30,7 +33,7 @@ def manifest_of(
         "params": params,
         "seed": params.get("seed"),
         "threads": record.threads,
-        "versions": versions(),
+        "versions": dict(versions()),
         "machine": platform.machine(),
         "inputs": dict(sorted(inputs.items())),
         "measured": list(measured),
@@ -42,13 +45,12 @@ def manifest_of(
     }
 
 
-def versions() -> dict[str, str]:
-    """Python and the libraries loaded in this process that results depend on."""
-    loaded = {"python": platform.python_version()}
-    for name in ("tenfold", *_LIBRARIES):
-        if name == "tenfold" or name in sys.modules:
-            try:
-                loaded[name] = version(name)
-            except PackageNotFoundError:
-                loaded[name] = "unknown"
-    return loaded
+@lru_cache(maxsize=1)
+def versions() -> Mapping[str, str]:
+    """Python and the installed libraries that results may depend on, whether this process has loaded them yet or not:
+    a job that was killed and went on elsewhere leaves the same manifest."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return MappingProxyType(found)

@@ -28,7 +28,7 @@ def split_task_id(task_id: str) -> tuple[str, int]:
 def run_task(task: Any) -> str:
     """The body of every kind's task."""
     job_id, attempt = split_task_id(task.request.id)
-    state = deliver(job_id, attempt, runtime())
+    state = deliver(job_id, attempt, runtime(), task.request.get("traceparent"))
     match state:
         case None:
             raise Ignore

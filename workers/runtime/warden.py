@@ -5,7 +5,9 @@ cancelled, timed out nor handed back in its time, and returns the jobs whose chi
 incarnation of this worker. It asks the system, not Celery, so nothing is missed while Redis is away.
 """
 
+import os
 import shutil
+import signal
 import threading
 import time
 
@@ -14,7 +16,7 @@ import structlog
 
 from shared.jobs.errors import NotFound
 from shared.jobs.record import JobRecord
-from shared.jobs.store import JobStore
+from shared.jobs.store import PREFIX, JobStore
 from shared.jobs.workers import WorkerList
 from shared.settings import Settings
 from workers.runtime.processes import end_group, is_living_child
@@ -31,6 +33,10 @@ class Warden:
     def __init__(self, name: str, pool: str, slots: int, settings: Settings, store: JobStore) -> None:
         self.name, self.pool, self.slots, self.settings, self.store = name, pool, slots, settings, store
         self._workers = WorkerList(store)
+        self.exit_when_idle_s: float | None = None
+        """After so long without a job the worker stops as SIGTERM would stop it: a job that comes meanwhile is handed
+        back."""
+        self._idle_since = time.monotonic()
         self._stopping_since: float | None = None
         self._wake = threading.Event()
         self._work = settings.data.resolve() / "work"
@@ -56,7 +62,9 @@ class Warden:
 
     def round(self) -> None:
         """Look at every job this worker holds, once."""
-        for job_id in self.store.held_by(self.name):
+        held = self.store.held_by(self.name)
+        self._stop_when_idle(held)
+        for job_id in held:
             record = self._record(job_id)
             if record is None or record.worker != self.name:
                 continue
@@ -70,6 +78,18 @@ class Warden:
         else:
             self.store.request_hand_back(self.name)
         self._alive_file.touch()
+
+    def _stop_when_idle(self, held: list[str]) -> None:
+        """Idle is a worker without a job while none waits in its pool: one that is still starting has work to do."""
+        if self.exit_when_idle_s is None or self._stopping_since is not None:
+            return
+        now = time.monotonic()
+        if held or self.store.redis.zcard(f"{PREFIX}queued:{self.pool}"):
+            self._idle_since = now
+        elif now - self._idle_since > self.exit_when_idle_s:
+            log.info("idle: stopping", worker=self.name, idle_s=self.exit_when_idle_s)
+            self._stopping_since = now
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _watch(self) -> None:
         while True:

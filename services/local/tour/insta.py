@@ -10,7 +10,7 @@ from services.client import Job, Tenfold
 from services.local.tour import Follow, Row, Stop
 
 TARGET = "Arrange these names so that they follow one another as in a telephone book."
-AGAIN = "How many of the letters of this word are spoken with an open mouth, like a or e?"
+AGAIN = "Which amount is the greatest of all?"
 SHOWN = 3
 
 
@@ -25,8 +25,8 @@ def run(tenfold: Tenfold, follow: Follow) -> list[Row]:
     return [
         Row("library", "indexed", size),
         *_rows("telephone book", answered),
-        *_rows("open mouth", again),
-        Row("open mouth", "answered by a warm worker in", f"{1000 * again.timings['run']:.0f} ms"),
+        *_rows("greatest amount", again),
+        Row("greatest amount", "answered by a warm worker in", f"{1000 * again.timings['run']:.0f} ms"),
     ]
 
 

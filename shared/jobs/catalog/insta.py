@@ -50,7 +50,11 @@ class IndexParams(Params):
     original_task_only: bool = Field(
         True, description="Keep templates flagged original_task (P3); all of a task's where none is flagged."
     )
-    samples: bool = Field(False, description="Embed each task's example too, for the method data_sample.")
+    samples: bool | None = Field(
+        None,
+        description="Embed each task's example too, for the method data_sample. Left out: a merge keeps those of "
+        "base_index, else false.",
+    )
     base_index: IndexRef | None = Field(None, description="An index whose vectors are reused where nothing changed.")
     update: Literal["replace", "merge"] = Field(
         "replace",
@@ -123,7 +127,9 @@ class QueryParams(Params):
     )
     task_id: Name | None = Field(None, description="A task of the library is the target; it is no candidate itself.")
     queries: Annotated[Ref, Schemes("file", "job")] | None = Field(
-        None, description="Many targets, JSONL {id, instructions, dataset?, example?}; answers go to results.jsonl."
+        None,
+        description="Many targets, JSONL {id, instructions, dataset?, example?}; answers go to results.jsonl. A task "
+        "of the library with a target's id is no candidate for it.",
     )
     dataset: Name | None = Field(None, description="The target's data set, for exclude_same_dataset and same_dataset.")
     example: Example | None = Field(None, description="The target's example, for the method data_sample.")
@@ -146,10 +152,20 @@ class QueryParams(Params):
             raise ValueError(
                 f"{' and '.join(given) or 'no target'} given; give exactly one of instructions, task_id and queries"
             )
-        if self.filters.min_score is not None and self.aggregate == "vote" and self.method in ("insta", "bm25"):
-            raise ValueError("filters.min_score has no meaning for aggregate vote; leave it out or choose max")
+        for name in ("dataset", "example"):
+            if getattr(self, name) is not None and self.instructions is None:
+                raise ValueError(f"{name} goes with instructions; a task_id or a line of queries brings its own")
         if self.method == "data_sample" and self.instructions is not None and self.example is None:
             raise ValueError("method data_sample compares examples; give example, or choose another method")
+        return self
+
+    @model_validator(mode="after")
+    def _give_a_minimum_to_scores_only(self) -> Self:
+        if self.filters.min_score is not None:
+            if self.aggregate == "vote" and self.method in ("insta", "bm25"):
+                raise ValueError("filters.min_score has no meaning for aggregate vote; leave it out or choose max")
+            if self.method in ("random", "all"):
+                raise ValueError(f"filters.min_score: method {self.method} has no scores; leave it out")
         return self
 
     @field_validator("instructions")
@@ -192,7 +208,7 @@ class CategoryShare(Result):
 
 
 class Background(Result):
-    """Scores of the whole library: what an unrelated task gets."""
+    """Scores of the whole library (rrf: of the candidates): what an unrelated task gets."""
 
     mean: float | None = Field(description="Mean over tasks.")
     sd: float | None = Field(description="Population standard deviation over tasks.")
@@ -205,7 +221,9 @@ class QueryResult(Result):
     selected: int = Field(description="Tasks selected, over all queries.")
     queries: int = Field(description="Targets.")
     k: int = Field(description="Tasks asked for, per target.")
-    candidates: int | None = Field(description="Tasks that passed the filters; null for many queries.")
+    candidates: int | None = Field(
+        description="Tasks that passed the filters, with data_sample those that have an example; null for many queries."
+    )
     categories: list[CategoryShare] = Field(description="Share of each category in the selection, at most 50.")
     margin: float | None = Field(description="score_k − score_(k+1); null where there is no next task.")
     background: Background | None = Field(description="Null where the method has no scores, or for many queries.")
@@ -233,9 +251,13 @@ class AlignParams(Params):
     unseen_categories: list[Name] | None = Field(
         None, min_length=1, max_length=10_000, description="Kept out of validated training. Left out: drawn, 15 %."
     )
-    heldout_tasks: float = Field(0.1, ge=0, le=0.5, description="Share of seen tasks kept out of validated training.")
+    heldout_tasks: float = Field(
+        0.1, ge=0, le=0.5, description="Share of seen tasks (pairs: of whole data sets) kept out of validated training."
+    )
     refit: bool | None = Field(
-        None, description="Deliver a head trained on all tasks after validation. Left out: true for head."
+        None,
+        description="Deliver a head trained on all tasks after validation (pairs: up to the chosen epoch). Left out: "
+        "true for head.",
     )
     seed: Seed = 42
 
@@ -256,7 +278,8 @@ class Retrieval(Result):
 
 
 class BeforeAfter(Result):
-    """One set of queries before and after alignment; relevant is the same category (pairs: data set)."""
+    """One set of queries before and after alignment; relevant is the same category, without categories the same data
+    set; recipe pairs, with one task per data set: a query is one instruction, relevant are its data set's others."""
 
     before: Retrieval = Field(description="The encoder as it was.")
     after: Retrieval = Field(description="The aligned one.")
@@ -275,10 +298,12 @@ class AlignResult(Result):
     loss_first: float | None = Field(description="Loss of the first step; null without steps.")
     loss_last: float | None = Field(description="Loss of the last step.")
     dev_pearson: float | None = Field(description="Pearson(cos, label) on held-out pairs after training; pairs only.")
-    chosen_epoch: int | None = Field(description="The epoch delivered; pairs only.")
+    chosen_epoch: int | None = Field(
+        description="The epoch delivered, best on held-out tasks; the last without such; pairs only."
+    )
     heldout: BeforeAfter = Field(description="Held-out tasks of seen categories.")
     unseen: BeforeAfter = Field(description="Tasks of categories that were not trained on.")
-    unseen_categories: list[str] = Field(description="Those categories, at most 100.")
+    unseen_categories: list[str] = Field(description="Those categories or data sets, at most 100.")
     warnings: list[str] = Field(description="For one: that unseen categories lose.")
     index_version: str = Field(description="The new index.")
 
@@ -310,6 +335,16 @@ class EvaluateParams(Params):
     resamples: int = Field(1_000, ge=100, le=100_000, description="Of the bootstrap over queries.")
     seed: Seed = 42
 
+    @model_validator(mode="after")
+    def _filter_as_documented(self) -> Self:
+        for field in ("filters", "query_filters"):
+            if getattr(self, field).min_score is not None:
+                raise ValueError(f"{field}.min_score: whole rankings are measured; leave it out")
+        for name in ("exclude_same_dataset", "exclude_identical_instruction"):
+            if getattr(self.query_filters, name):
+                raise ValueError(f"query_filters.{name}: queries have no target; give it in filters")
+        return self
+
     @field_validator("methods", "ks")
     @classmethod
     def _name_each_once(cls, given: list[Any], info: ValidationInfo) -> list[Any]:
@@ -338,7 +373,7 @@ class MethodFigures(Result):
         description="By name: precision@k, recall@k, capped_recall@k, ndcg@k, mrr, map, …"
     )
     sign_test_p: float | None = Field(
-        description="Two-sided sign test of nDCG@10 against the first method; null for it."
+        description="Two-sided sign test of nDCG@10 against the first method; null for it, and without queries."
     )
     better: int | None = Field(description="Queries better than under the first method.")
     worse: int | None = Field(description="Queries worse.")

@@ -39,6 +39,23 @@ local function event(id, kind, data)  -- one entry of the job's stream
     't', kind, 'a', get(id, 'attempt') or '0', 'd', data)
 end
 
+local function count(what, n) redis.call('HINCRBY', P .. 'counters', what, n or 1) end
+
+-- One observation of a histogram of seconds: how many fell under each bound but not the one before, and their sum.
+local BOUNDS_S = {'0.1', '0.5', '1', '2.5', '5', '10', '30', '60', '300', '1800', '3600', '14400', '86400', '604800'}
+local function observe(what, id, ms)
+  local under = '+Inf'
+  for _, bound in ipairs(BOUNDS_S) do
+    if ms <= bound * 1000 then
+      under = bound
+      break
+    end
+  end
+  local labels = get(id, 'pool') .. '|' .. get(id, 'kind')
+  count(what .. '|' .. labels .. '|' .. under)
+  count(what .. '_ms|' .. labels, ms)
+end
+
 local function is_final(state) return state == 'succeeded' or state == 'failed' or state == 'cancelled' end
 
 local function to_state(id, state)
@@ -86,6 +103,8 @@ local function push(id)
   message = string.gsub(message, 'TENFOLD_JOB_ID', id)
   message = string.gsub(message, 'TENFOLD_ATTEMPT', attempt)
   message = string.gsub(message, 'TENFOLD_PUBLISH', publish)
+  local trace = get(id, 'traceparent')
+  if trace then message = string.gsub(message, 'TENFOLD_TRACE', trace) end
   redis.call('LPUSH', list, message)
   redis.call('ZADD', P .. 'published:' .. list, publish, id)
   redis.call('SADD', P .. 'lists', list)
@@ -142,8 +161,8 @@ local function close(id, state, error_type, error_message, error_retryable)
   if number(id, 'attempt') > 0 then redis.call('ZADD', P .. 'untidy', NOW + LATE_WRITES_MS, id) end
   redis.call('EXPIRE', P .. 'events:' .. id, STREAM_AFTER_END_S)
   redis.call('EXPIRE', P .. 'log:' .. id, STREAM_AFTER_END_S)
-  redis.call('HINCRBY', P .. 'counters', 'finished|' .. get(id, 'kind') .. '|' .. state .. '|' .. (error_type or ''), 1)
-  redis.call('HINCRBY', P .. 'counters', 'ran_ms|' .. get(id, 'kind'), number(id, 'ran_ms'))
+  count('finished|' .. get(id, 'kind') .. '|' .. state .. '|' .. (error_type or ''))
+  if number(id, 'attempt') > 0 then observe('run', id, number(id, 'ran_ms')) end
 end
 
 local function release(id, succeeded)  -- `id` waits for one job less

@@ -6,7 +6,8 @@ if only_expired == '1' then
   local deadline = tonumber(redis.call('ZSCORE', P .. 'leases', id) or '0')
   if deadline > NOW then return false end
 end
-redis.call('HINCRBY', P .. 'counters', 'lost|' .. get(id, 'kind'), 1)
+local why = get(id, 'hand_back') and 'stopped' or only_expired == '1' and 'lease_expired' or 'process_died'
+count('lost|' .. get(id, 'kind') .. '|' .. why)
 if get(id, 'cancel_requested_ms') then
   finish(id, 'cancelled')
 elseif is_overtime(id) then

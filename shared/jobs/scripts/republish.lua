@@ -14,6 +14,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'published:' .. list, '-inf
   if missing_ms >= NOW then set(id, 'missing_ms', NOW) end  -- just missed, or the clock stepped back
   if NOW - missing_ms >= patience_ms then
     push(id)
+    count('republished|' .. get(id, 'pool'))
     pushed[#pushed + 1] = id
   end
 end

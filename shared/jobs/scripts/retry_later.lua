@@ -3,6 +3,7 @@
 local id, attempt, claim = take(), take(), take()
 local error_type, error_message, base_ms, longest_ms = take(), take(), take_number(), take_number()
 if not holds(id, attempt, claim) then return false end
+count('retried|' .. get(id, 'kind') .. '|' .. error_type)
 local losses = redis.call('HINCRBY', job(id), 'losses', 1)
 if get(id, 'cancel_requested_ms') then
   finish(id, 'cancelled')

@@ -68,6 +68,13 @@ def test_csv_rows_of_one_id_are_one_task(tmp_path):
     assert tasks[0].templates[1].text == "Order\nthem"
 
 
+def test_further_columns_of_a_csv_are_kept(tmp_path):
+    text = "task_id,instruction,dataset,split,licence\na,Sort,numbers,train,mit\na,Order,numbers,train,\nb,Add,,,\n"
+    first, second = read(tmp_path / "x", text)
+    assert (first.dataset, first.split, first.further) == ("numbers", "train", {"licence": "mit"})
+    assert (second.dataset, second.split, second.further) == (None, None, {})
+
+
 def packed_tar(files):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
@@ -128,6 +135,11 @@ def test_trees_are_read_from_folders(tmp_path):
         pytest.param("", r"is no library", id="empty-file"),
         pytest.param("name,text\n", r"is no library", id="other-csv"),
         pytest.param("task_id,instruction\na,b,c\n", r"line 2 has another number of columns", id="columns"),
+        pytest.param(
+            "task_id,instruction,dataset\na,Sort,x\na,Order,y\n",
+            "line 3: task 'a' has dataset 'y'",
+            id="two-data-sets",
+        ),
         pytest.param("task_id,instruction\na,\n", r"line 2: instruction 1 of 1 is empty", id="empty-csv"),
         pytest.param("task_id,instruction,category\na,b,x\na,c,y\n", r"line 3: .* category 'y'", id="two-categories"),
         pytest.param(packed_zip({"readme.json": b"{}"}), r"holds neither templates.yaml", id="empty-tree"),

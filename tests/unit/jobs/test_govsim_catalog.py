@@ -108,6 +108,7 @@ def test_stored_params_validate_to_themselves(given):
             {"scenario": "forest"}, ("scenario",), "'fishery', 'pasture' or 'pollution'", id="unknown-scenario"
         ),
         pytest.param({"experiment": "elections"}, ("experiment",), "'newcomer'", id="unknown-experiment"),
+        pytest.param({"experiment": None}, ("experiment",), "'newcomer'", id="no-experiment"),
         pytest.param({"policies": [{"type": "threshold"}] * 3}, ("policies",), "or a list of 5", id="count"),
         pytest.param(
             {"policies": [{"type": "threshold"}]}, ("policies",), "for all without the brackets", id="one-in-a-list"

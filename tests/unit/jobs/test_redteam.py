@@ -14,7 +14,7 @@ def redteam(lives):
 
 
 def test_a_model_on_the_list_is_found_until_it_is_removed(redteam):
-    model = redteam.allow("tiny", "builtin:tiny", "ann")
+    model = redteam.allow("tiny", "builtin:tiny", "ann", "d" * 64)
     assert redteam.find("tiny") == model
     assert redteam.all() == [model]
     redteam.remove("tiny", "ben")
@@ -25,12 +25,12 @@ def test_a_model_on_the_list_is_found_until_it_is_removed(redteam):
 
 
 def test_every_change_leaves_an_audit_record(redteam):
-    redteam.allow("tiny", "builtin:tiny", "ann")
+    redteam.allow("tiny", "builtin:tiny", "ann", "d" * 64)
     redteam.record("ann", "submit", "dsn.attack 01J")
     redteam.remove("tiny", "ben")
     trail = [(entry.owner, entry.action, entry.detail) for entry in redteam.audit()]
     assert trail == [
-        ("ann", "allow", "tiny = builtin:tiny"),
+        ("ann", "allow", f"tiny = builtin:tiny {'d' * 64}"),
         ("ann", "submit", "dsn.attack 01J"),
         ("ben", "remove", "tiny"),
     ]

@@ -5,7 +5,7 @@ import pytest
 from shared.jobs.errors import Conflict, LeaseLost
 from shared.jobs.states import JobState
 from shared.jobs.store import LOG_BYTES, Claim, Outcome, Report, Worker
-from tests.unit.jobs.store_world import START_MS, Fault
+from tests.unit.jobs.store_world import START_MS, TEMPLATE, Fault
 
 WORKER = Worker("w@host", 7, lease_ttl_s=15, threads=3)
 
@@ -216,4 +216,42 @@ def test_waiting_time_is_counted_once_over_several_claims(lives):
     lives.store.hand_back(lives.claim(id))
     lives.wait(3)
     lives.claim(id)
-    assert lives.redis.hget("tf:counters", "waited_ms|test") == "5000"
+    counters = lives.redis.hgetall("tf:counters")
+    assert counters["wait_ms|test|test.noop"] == "5000"
+    assert (counters["wait|test|test.noop|2.5"], counters["wait|test|test.noop|5"]) == ("1", "1")
+    assert lives.record(id).wait_ms == 3000
+
+
+@pytest.mark.parametrize(
+    ("stop", "counted"),
+    [
+        pytest.param(lambda store, claim: store.lose(claim.job_id, 1), "lost|test.noop|process_died", id="died"),
+        pytest.param(lambda store, claim: store.hand_back(claim), "handed_back|test.noop", id="handed-back"),
+        pytest.param(
+            lambda store, claim: store.retry_later(claim, "busy", "later"), "retried|test.noop|busy", id="retryable"
+        ),
+    ],
+)
+def test_why_an_attempt_ended_without_an_outcome_is_counted(lives, stop, counted):
+    id = lives.submit()
+    stop(lives.store, lives.claim(id))
+    assert lives.redis.hget("tf:counters", counted) == "1"
+
+
+def test_an_attempt_killed_while_it_handed_back_counts_as_stopped_and_not_as_a_loss(lives):
+    id = lives.submit()
+    claim = lives.claim(id)
+    lives.store.request_hand_back("w@host")
+    lives.store.lose(id, claim.attempt)
+    assert lives.redis.hget("tf:counters", "lost|test.noop|stopped") == "1"
+    assert lives.record(id).losses == 0
+
+
+def test_a_traced_jobs_messages_carry_the_trace_of_its_request_through_every_attempt(lives):
+    header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    template = f"{TEMPLATE} TENFOLD_TRACE"
+    id = lives.submit(message=template, traceparent=header)
+    first = lives.redis.lindex("test:3", 0)
+    lives.store.hand_back(lives.claim(id))
+    assert header in first
+    assert header in lives.redis.lindex("test:3", 0)

@@ -68,6 +68,20 @@ class TestOneCall:
         server.behave(KEY, Behaviour(truncate=6))
         assert ask(opened) == Reply("Answer", 2, 1, "length")
 
+    @pytest.mark.parametrize("content", ["null", '""', '"  "'])
+    def test_a_blank_answer_is_an_answer(self, opened: Opened, server: OpenAIServer, content: str) -> None:
+        """As of a model that spent all its tokens on reasoning: paid for, and the same when asked again."""
+        raw = f'{{"choices": [{{"message": {{"content": {content}}}, "finish_reason": "length"}}]}}'
+        server.behave(KEY, Behaviour(raw=raw.encode()))
+        assert ask(opened) == Reply(json.loads(content) or "", 0, 0, "length")
+        assert server.counts[KEY] == 1
+
+    def test_a_server_is_told_only_what_it_takes(self, opened: Opened, server: OpenAIServer) -> None:
+        ask(opened, max_tokens_name="max_completion_tokens", omit=["seed", "temperature"])
+        body = server.requests[0].body
+        assert body["max_completion_tokens"] == call().max_tokens
+        assert body.keys() == {"model", "messages", "top_p", "max_completion_tokens"}
+
     def test_tokens_are_zero_where_the_server_reports_none(self, opened: Opened, server: OpenAIServer) -> None:
         server.behave(KEY, Behaviour(without_usage=True))
         assert ask(opened) == Reply("Answer to How many?", 0, 0, "stop")
@@ -112,8 +126,7 @@ class TestPassingFailures:
             pytest.param(Behaviour(raw=b"<html>busy</html>"), id="no JSON"),
             pytest.param(Behaviour(raw=b"{}"), id="no choices"),
             pytest.param(Behaviour(raw=b'{"choices": []}'), id="empty choices"),
-            pytest.param(Behaviour(raw=b'{"choices": [{"message": {"content": null}}]}'), id="null content"),
-            pytest.param(Behaviour(raw=b'{"choices": [{"message": {"content": "  "}}]}'), id="blank content"),
+            pytest.param(Behaviour(raw=b'{"choices": [{"message": {}}]}'), id="no content"),
         ],
     )
     def test_the_call_is_sent_again(self, opened: Opened, server: OpenAIServer, behaviour: Behaviour) -> None:

@@ -93,7 +93,7 @@ def test_a_reply_is_stored_whole_and_under_its_key(tmp_path: Path) -> None:
     reply = asyncio.run(KeptReplies(ScriptedChat(lambda got: said), ctx).reply(call("run0/a")))
     stored = ctx.kept_reply(stored_name(call("run0/a")))
     assert stored is not None
-    assert json.loads(stored) == {"key": "run0/a", **asdict(reply)}
+    assert json.loads(stored) == {"key": "run0/a", **asdict(reply), "seconds": pytest.approx(0, abs=1)}
     assert asyncio.run(KeptReplies(ScriptedChat(lambda got: pytest.fail("asked")), ctx).reply(call("run0/a"))) == reply
     ctx.release()
 
@@ -187,7 +187,27 @@ def test_latencies_go_to_the_timings(tmp_path: Path, model: ScriptedChat) -> Non
         asyncio.run(kept.reply(call("a")))  # the second is found, and took no time of the model's
     ctx.close()
     lines = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
-    assert [line["name"] for line in lines] == ["model_call"]
+    assert [(line["name"], line["key"]) for line in lines] == [("model_call", "a")]
+
+
+def test_latencies_before_a_kill_are_in_the_timings_of_the_attempt_that_ends(
+    tmp_path: Path, model: ScriptedChat
+) -> None:
+    """Of a call before the checkpoint, of one after it, and of one that came later; each once."""
+    ctx = LocalContext(tmp_path)
+    asyncio.run(KeptReplies(model, ctx).reply(call("a")))
+    ctx.pack_replies()
+    ctx.checkpoint({})
+    asyncio.run(KeptReplies(model, ctx).reply(call("b")))
+    ctx.release()  # killed
+    again = LocalContext(tmp_path)
+    for key in "bc":
+        asyncio.run(KeptReplies(model, again).reply(call(key)))
+    total = again.timings["model_call"]
+    again.close()
+    lines = [json.loads(line) for line in (tmp_path / "timings.jsonl").read_text().splitlines()]
+    assert [line["key"] for line in lines] == ["a", "b", "c"]
+    assert total == pytest.approx(sum(line["seconds"] for line in lines))
 
 
 def test_a_kept_model_continues_answers_where_the_model_does(tmp_path: Path, model: ScriptedChat) -> None:

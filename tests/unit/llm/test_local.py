@@ -297,6 +297,24 @@ def test_a_model_that_can_not_be_used_is_refused_before_work_starts(
         opened(pack(copy, tmp_path / "spoiled.tar") if packed else copy, tmp_path)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_every_model_is_looked_at_before_any_is_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[int, int]
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "spoiled")
+    _without_template(copy)
+    refs = [Ref(f"file:{digit * 64}") for digit in "01"]
+    inputs: dict[str, Path] = {refs[order[0]]: folder, refs[order[1]]: copy}
+    monkeypatch.setattr(local, "_load", lambda *_: pytest.fail("loaded weights"))
+
+    async def open_() -> None:
+        async with open_models(refs, LocalContext(tmp_path / "out", inputs), Settings(data=tmp_path / "data")):
+            pass
+
+    with pytest.raises(InvalidInput, match="has no chat template"):
+        asyncio.run(open_())
+
+
 class TestTars:
     def test_a_file_that_is_no_tar_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "model.tar").write_bytes(b"no tar" * 200)

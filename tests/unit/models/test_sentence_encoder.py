@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from shared.data.builtin import shipped
 from shared.models import sentence_encoder
@@ -98,6 +99,92 @@ def test_pooling_by_hand(pooling, wanted):
     states[0, 0] = [1.5, 0] if pooling != "max" else [2, 0]
     found = pool(states, np.array([[1, 1, 0]]), pooling)
     assert found[0] == pytest.approx(wanted)
+
+
+SMALL = {"vocab_size": 30_522, "pad_token_id": 0}
+FAMILIES = {
+    "bert": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "distilbert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32},
+    "roberta": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+                "max_position_embeddings": 66, "pad_token_id": 1},
+    "t5": {"d_model": 16, "d_kv": 8, "num_heads": 2, "num_layers": 1, "d_ff": 32, "decoder_start_token_id": 0},
+}  # fmt: skip
+
+
+def folder_of(family, pooling, dense, minilm, path):
+    """A Sentence-Transformers folder with random weights, MiniLM's tokenizer, and perhaps a dense layer."""
+    from safetensors.torch import save_file
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.for_model(family, **{**SMALL, **FAMILIES[family]})).save_pretrained(path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        if (minilm / name).exists():
+            shutil.copy(minilm / name, path)
+    (path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 32, "do_lower_case": False}))
+    kinds = ["Transformer", "Pooling", *(["Dense"] if dense else []), "Normalize"]
+    places = ["" if kind == "Transformer" else f"{number}_{kind}" for number, kind in enumerate(kinds)]
+    modules = [{"idx": i, "name": str(i), "path": place, "type": f"sentence_transformers.models.{kind}"}
+               for i, (kind, place) in enumerate(zip(kinds, places, strict=True))]  # fmt: skip
+    (path / "modules.json").write_text(json.dumps(modules))
+    for place in places[1:]:
+        (path / place).mkdir()
+    modes = {f"pooling_mode_{name}": name.startswith(pooling) for name in ("mean_tokens", "cls_token", "max_tokens")}
+    (path / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **modes}))
+    if dense:
+        config = {"in_features": 16, "out_features": 8, "bias": True,
+                  "activation_function": "torch.nn.modules.activation.Tanh"}  # fmt: skip
+        (path / "2_Dense" / "config.json").write_text(json.dumps(config))
+        weights = {"linear.weight": torch.randn(8, 16), "linear.bias": torch.randn(8)}
+        save_file(weights, path / "2_Dense" / "model.safetensors")
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")  # of sentence-transformers
+@pytest.mark.parametrize(
+    ("family", "pooling", "dense", "backend"),
+    [
+        pytest.param("bert", "mean", False, "torch", id="bert"),
+        pytest.param("distilbert", "cls", True, "torch", id="distilbert"),
+        pytest.param("roberta", "max", False, "torch", id="roberta"),
+        pytest.param("t5", "mean", True, "torch", id="t5"),
+        pytest.param("distilbert", "max", True, "openvino-f32", id="openvino",
+                     marks=pytest.mark.skipif(not can_run("openvino-f32"), reason="no openvino")),
+    ],
+)  # fmt: skip
+def test_a_folder_gives_the_vectors_that_sentence_transformers_gives(minilm, tmp_path, family, pooling, dense, backend):
+    peer = pytest.importorskip("sentence_transformers")
+    path = folder_of(family, pooling, dense, minilm, tmp_path / family)
+    ours = SentenceEncoder.load(path, backend, cache=tmp_path / "openvino")
+    theirs = peer.SentenceTransformer(str(path), device="cpu").encode(SENTENCES)
+    assert ours.encode(SENTENCES) == pytest.approx(theirs, abs=1e-4)
+    assert ours.dimensions == (8 if dense else 16)
+
+
+def test_positions_that_a_model_lacks_are_not_asked_for(minilm, tmp_path):
+    path = folder_of("roberta", "mean", False, minilm, tmp_path / "r")
+    encoder = SentenceEncoder.load(path, "torch", max_tokens=500)
+    assert encoder.max_tokens == 66 - 2
+    assert encoder.encode(["word " * 500]).shape == (1, 16)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        pytest.param("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "pooling lasttoken is not read",
+                     id="pooling"),
+        pytest.param("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
+                     "is not read; known: one of", id="two-poolings"),
+        pytest.param("2_Dense/config.json", {"activation_function": "torch.nn.SiLU"}, "has activation SiLU",
+                     id="activation"),
+        pytest.param("config.json", {"model_type": "vision"}, "names none of hidden_size", id="no-text"),
+    ],
+)  # fmt: skip
+def test_what_is_not_read_is_refused(minilm, tmp_path, file, content, said):
+    path = folder_of("bert", "mean", file.startswith("2"), minilm, tmp_path / "b")
+    (path / file).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said):
+        read_folder(path)
 
 
 @pytest.mark.parametrize("lost", ["config.json", "tokenizer.json"])

@@ -282,8 +282,8 @@ FIXED_FLAGS: dict[str, dict[str, bool]] = {
 
 def _experiment_of(given: dict[str, Any]) -> Any:
     """The experiment's one name: what was given, or what the flags say."""
-    named = given.get("experiment")
-    if named is not None:
+    if "experiment" in given:
+        named = given["experiment"]
         adds = named == "newcomer" and given.get("universalization") is True
         return "newcomer_universalization" if adds else named
     if given.get("universalization") is True:

@@ -244,3 +244,22 @@ def test_upkeep_says_what_it_did(run, server):
     server.on("POST", "/v1/reindex", {"restored": 2, "skipped": 1})
     assert run("gc", "--dry-run").out == "jobs/A/1-x\nwould free 2.0 KiB in 1 items\n"
     assert "2" in run("reindex").out
+
+
+def test_sealed_text_is_opened_by_the_operators_key_alone(run, tmp_path):
+    from shared.sealed import make_key, read_key
+
+    for name in ("key", "other"):
+        make_key(tmp_path / name)
+    (tmp_path / "suffixes.enc").write_bytes(read_key(tmp_path / "key").seal(b"kept back", "suffixes.enc"))
+    opened = run("redteam", "open", str(tmp_path / "suffixes.enc"), "--key", str(tmp_path / "key"))
+    assert (opened.code, opened.out) == (0, "kept back\n")
+    refused = run("redteam", "open", str(tmp_path / "suffixes.enc"), "--key", str(tmp_path / "other"))
+    assert (refused.code, refused.out) == (1, "")
+    assert "another key" in refused.err
+
+
+def test_a_model_is_allowed_with_the_digest_of_its_weights(run, server):
+    server.on("PUT", "/v1/redteam/allowed/far", {"name": "far", "ref": "hub:lab/far", "digest": "d" * 64})
+    assert run("redteam", "allow", "far", "hub:lab/far", "--digest", "d" * 64).code == 0
+    assert server.asked[0].json == {"ref": "hub:lab/far", "digest": "d" * 64}

@@ -7,7 +7,7 @@ from shared.jobs.history import write_committed
 
 @pytest.fixture
 def model() -> dict:
-    return {"ref": "builtin:tiny"}
+    return {"ref": "builtin:tiny", "digest": "d" * 64}
 
 
 def test_a_model_is_allowed_listed_and_allowed_no_more(api, model):
@@ -32,7 +32,9 @@ def test_the_trail_is_read_in_pages_and_shows_tampering(api, parts, model):
         api.put(f"/v1/redteam/allowed/{name}", json=model)
     first = api.get("/v1/redteam/audit?limit=2").json
     rest = api.get("/v1/redteam/audit", query_string={"limit": 2, "after": first["next_after"]}).json
-    assert [entry["detail"] for entry in first["items"] + rest["items"]] == [f"{name} = builtin:tiny" for name in "abc"]
+    assert [entry["detail"] for entry in first["items"] + rest["items"]] == [
+        f"{name} = builtin:tiny {'d' * 64}" for name in "abc"
+    ]
     assert rest["next_after"] is None
     assert api.get("/v1/redteam/audit/verify").json == {"ok": True, "entries": 3, "broken_at": None}
     middle = first["items"][1]

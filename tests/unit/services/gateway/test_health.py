@@ -46,9 +46,31 @@ def test_metrics_tell_what_the_records_say(submit, worker, metric):
     worker.claim(submit("test.walk"))
     assert metric('tenfold_pool_waiting{pool="test"}') == 1
     assert metric('tenfold_pool_running{pool="test"}') == 1
-    ended = 'tenfold_jobs_ended_total{error_type="",kind="test.noop",state="succeeded"}'
+    ended = 'tenfold_jobs_ended_total{error_type="",kind="test.noop",pool="test",state="succeeded"}'
     assert metric(ended) == 1
-    assert metric('tenfold_job_claims_total{kind="test.walk"}') == 1
+    assert metric('tenfold_job_claims_total{kind="test.walk",pool="test"}') == 1
+    for histogram, count in (("wait", 1), ("run", 1)):
+        assert metric(f'tenfold_job_{histogram}_seconds_count{{kind="test.noop",pool="test"}}') == count
+        assert metric(f'tenfold_job_{histogram}_seconds_bucket{{kind="test.noop",le="+Inf",pool="test"}}') == count
+
+
+def test_the_bounds_of_the_histograms_are_those_of_the_scripts():
+    from services.gateway.metrics import BOUNDS
+    from shared.jobs.store import script_texts
+
+    assert f"BOUNDS_S = {{{', '.join(repr(bound) for bound in BOUNDS)}}}" in script_texts()["lib"]
+
+
+def test_buckets_are_summed_up_and_counters_of_other_versions_are_left_alone():
+    from services.gateway.metrics import counted, histograms
+
+    counters = {"wait|test|test.noop|0.5": "2", "wait|test|test.noop|+Inf": "1", "wait_ms|test|test.noop": "4000"}
+    counters |= {"waited_ms|test": "7", "lost|test.noop": "3", "claims|old.kind": "1"}
+    wait = {sample.labels.get("le"): sample.value for sample in next(iter(histograms(counters))).samples}
+    assert (wait["0.1"], wait["0.5"], wait["604800"], wait["+Inf"]) == (0, 2, 2, 3)
+    families = {family.name: family.samples for family in counted(counters)}
+    assert families["tenfold_job_losses"] == []
+    assert families["tenfold_job_claims"][0].labels == {"pool": "unknown", "kind": "old.kind"}
 
 
 def test_requests_are_counted_by_route_and_not_by_what_strangers_ask_for(api, metric):

@@ -56,6 +56,20 @@ def test_only_the_gateway_is_told_of_redteam(settings, layout, redteam):
     assert told == ({"gateway"} if redteam else set())
 
 
+@pytest.mark.parametrize(("redteam", "told"), [(True, "1"), ("stand_in", "stand_in")])
+def test_the_gateway_and_the_gpu_worker_are_told_of_the_key(settings, layout, redteam, told):
+    found = {program.name: program.environment for program in programs(settings, layout, redteam=redteam)}
+    assert found["gateway"]["TENFOLD_REDTEAM"] == told
+    knowing = {name: env["TENFOLD_REDTEAM_KEY"] for name, env in found.items() if "TENFOLD_REDTEAM_KEY" in env}
+    assert knowing == dict.fromkeys(("gateway", "worker-gpu"), str(layout.redteam_key))
+
+
+def test_a_key_that_the_operator_names_is_used(layout, tmp_path):
+    named = Settings(data=layout.data, redteam_key=tmp_path / "own.key")
+    found = {program.name: program.environment for program in programs(named, layout, redteam=True)}
+    assert found["worker-gpu"]["TENFOLD_REDTEAM_KEY"] == str(tmp_path / "own.key")
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [pytest.param("127.0.0.1", "127.0.0.1:80", id="IPv4"), pytest.param("::1", "[::1]:80", id="IPv6")],

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from services.local.demo import Tour
-from services.local.tour import Row, Stop, TourFailed, govsim, stops
+from services.local.tour import Row, Stop, TourFailed, dsn, govsim, stops
 from tests.unit.services.api_server import ID, Answer, job
 
 PATH = f"/v1/jobs/{ID}"
@@ -54,8 +54,9 @@ def test_an_interrupted_tour_cancels_what_it_has_begun(server, tenfold, out):
     assert len(server.calls("POST", f"{PATH}/cancel")) == 1
 
 
-def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(server, tenfold):
-    ids = ["A", "B", "C", "D", "E"]
+def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(server, tenfold, monkeypatch):
+    monkeypatch.delenv("TENFOLD_REAL_DATA", raising=False)
+    ids = ["A", "B", "C", "D", "E", "F"]
     server.on("POST", "/v1/jobs", *(Answer(job(id=name), 202) for name in ids))
     group = {
         "group": "fishery default | greedy ×5", "survival_time": {"mean": 12.0, "ci95": 0.25},
@@ -70,10 +71,10 @@ def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(serv
 
     rows = govsim.run(tenfold, follow)
     *simulations, analysis = [asked.json for asked in server.asked]
-    assert [body["kind"] for body in simulations] == ["govsim.simulate"] * 4
+    assert [body["kind"] for body in simulations] == ["govsim.simulate"] * 5
     assert analysis == {
-        "kind": "govsim.analyse", "name": "the four societies",
-        "params": {"sources": ["job:A", "job:B", "job:C", "job:D"]},
+        "kind": "govsim.analyse", "name": "the five societies",
+        "params": {"sources": ["job:A", "job:B", "job:C", "job:D", "job:E"]},
     }  # fmt: skip
     assert rows[:3] == [
         Row("greedy ×5", "survival time, months", "12 ± 0.25"),
@@ -81,3 +82,53 @@ def test_govsims_stop_submits_its_analysis_while_its_sources_are_unfinished(serv
         Row("greedy ×5", "equality", "undefined"),
     ]
     assert rows[4] == Row("threshold ×5", "gain, units per agent", "120")
+
+
+def test_dsns_stop_says_so_where_the_switch_is_off(server, tenfold):
+    server.on("GET", "/v1/kinds", {"items": []})
+    assert dsn.STOP.run(tenfold, lambda jobs: []) == [Row("stand-in", "skipped", "this cluster runs without --redteam")]
+
+
+def test_dsns_stop_allows_the_stand_in_and_attacks_nothing_else(server, tenfold):
+    kind = {"kind": "dsn.evaluate", "version": 1, "method": "dsn", "pool": "gpu", "summary": "", "params_schema": {},
+            "result_schema": {}}  # fmt: skip
+    rate = {"rate": 0.5, "low": 0.3, "high": 0.7}
+    result = {"asr": {arm: {"test": {"exact": rate}} for arm in dsn.ARMS}, "counts": {"answers": 9},
+              "defences": {"none": {"asr": {"dsn": rate}}}}  # fmt: skip
+    server.on("GET", "/v1/kinds", {"items": [kind]})
+    server.on("PUT", "/v1/redteam/allowed/colours", {"name": "colours", "ref": "builtin:colours"})
+    server.on("POST", "/v1/jobs", Answer(job(), 202))
+
+    def follow(jobs):
+        return [jobs[0].model_copy(update={"result": result, "timings": {"run": 2.0}})]
+
+    rows = dsn.STOP.run(tenfold, follow)
+    assert server.calls("POST", "/v1/jobs")[0].json["params"]["model"] == "allowed:colours"
+    assert rows[0].value == "exact 0.50 [0.30, 0.70]"
+    assert rows[-1].value == "9 in 2.0 s"
+
+
+def test_govsims_stop_trains_a_clone_where_there_are_decisions(server, tenfold, monkeypatch, tmp_path):
+    (tmp_path / "govsim").mkdir()
+    (tmp_path / "govsim" / "harvest_replies.jsonl").write_text("{}\n")
+    monkeypatch.setenv("TENFOLD_REAL_DATA", str(tmp_path))
+    server.on("POST", "/v1/jobs", *(Answer(job(id=name), 202) for name in "ABCDEFGHI"))
+    server.on("POST", "/v1/files", Answer({"ref": f"file:{'a' * 64}", "sha256": "a" * 64, "bytes": 3}, 201))
+    lasted = {"survival_time": {"mean": 9.0, "ci95": 1.0}, "gain": {"mean": 60.0, "ci95": 2.0},
+              "equality": {"mean": 0.9, "ci95": None}}  # fmt: skip
+
+    def follow(jobs):
+        results = [{}] * 5 + [{"groups": []}, {}, lasted, lasted]
+        names = [*"ABCDEFG", "clone", "clone, universalization"]
+        return [
+            found.model_copy(update={"state": "succeeded", "result": result, "name": name})
+            for found, result, name in zip(jobs, results, names, strict=True)
+        ]
+
+    rows = govsim.run(tenfold, follow)
+    assert rows[0] == Row("clone", "survival time, months", "9 ± 1")
+    assert rows[3] == Row("clone, universalization", "survival time, months", "9 ± 1")
+    training, *societies = [asked.json for asked in server.calls("POST", "/v1/jobs")][6:]
+    assert training["params"] == {"replies": f"file:{'a' * 64}"}
+    assert [body["params"]["universalization"] for body in societies] == [False, True]
+    assert {body["params"]["policies"]["model"] for body in societies} == {"job:G/model.tar"}

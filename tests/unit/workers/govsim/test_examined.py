@@ -9,7 +9,7 @@ from shared.jobs.errors import InvalidInput
 from shared.jobs.local import LocalContext
 from tests.unit.workers.govsim.scripted import society_script, talk
 from workers.govsim.jobs import analyse
-from workers.govsim.subskill_figures import r_squared, subskill_bars
+from workers.govsim.subskill_figures import Scored, r_squared, subskill_bars
 
 RUNS, SCORES = "file:" + "a" * 64, "file:" + "b" * 64
 
@@ -43,13 +43,16 @@ def runs(tmp_path_factory):
 
 def test_a_models_accuracy_stands_against_its_societies_survival(tmp_path, runs):
     lines = [
-        {"model": "model", "scenario": "fishery", **score()},
+        {"model": "model", "scenario": "fishery", **score(), "keys": ["fishery/dynamics/item3"]},
         {"model": "endpoint:elsewhere/model", "scenario": "pasture", **score()},
         {"model": "other", "scenario": "fishery", **score(accuracy=0.9)},
     ]
     drawn = analysed(tmp_path, runs, lines)
     (trace,) = drawn["subskills_survival"]["data"]
     assert (trace["x"], trace["y"], trace["name"]) == ([0.5], [1.0], "dynamics (R² undefined)")
+    asked = [{"source": SCORES, "key": "fishery/dynamics/item3"}]
+    assert trace["customdata"][0]["keys"] == drawn["subskills"]["data"][0]["customdata"][0]["keys"] == asked
+    assert trace["customdata"][0]["runs"] == [{"source": RUNS, "run": "0"}]
     assert [bar["name"] for bar in drawn["subskills"]["data"]] == [
         "model, fishery", "endpoint:elsewhere/model, pasture", "other, fishery",
     ]  # fmt: skip
@@ -82,7 +85,7 @@ def test_r_squared_is_of_three_points_or_more(x, y, expected):
 
 
 def test_bars_have_the_clipped_interval():
-    (bar,) = subskill_bars({"m": [SubskillScore(**score())]})["data"]
+    (bar,) = subskill_bars({"m": [Scored(SubskillScore(**score()))]})["data"]
     assert (bar["y"], bar["error_y"]["array"], bar["error_y"]["arrayminus"]) == (
         [0.5], [pytest.approx(0.08)], [pytest.approx(0.08)],
     )  # fmt: skip

@@ -22,6 +22,7 @@ TOUR = {  # societies whose fate one can work out by hand
     "greedy collapses in month 1": {"policies": {"type": "greedy"}},
     "threshold sustains": {"policies": {"type": "threshold"}},
     "one defector among four": {"policies": [*[{"type": "threshold"}] * 4, {"type": "fixed", "quantity": 40}]},
+    "agreement recovers": {"policies": {"type": "replay", "demands": [15, 5]}},
     "tit-for-tat spirals down": {"policies": [*[{"type": "tit_for_tat"}] * 4, {"type": "fixed", "quantity": 12}]},
 }
 
@@ -134,11 +135,12 @@ def test_the_tours_societies_show_what_the_paper_says_in_two_seconds(tmp_path):
     results = {name: run(tmp_path / name, runs=20, **params)[0] for name, params in TOUR.items()}
     seconds = time.monotonic() - start
     assert {name: result.survival_time.mean for name, result in results.items()} == dict(
-        zip(TOUR, [1, 12, 2, 4], strict=True)
+        zip(TOUR, [1, 12, 2, 12, 4], strict=True)
     )
     assert results["greedy collapses in month 1"].gain.mean == 20
     assert results["threshold sustains"].gain.mean == 120
     assert results["one defector among four"].efficiency.mean == pytest.approx(0.2)
+    assert results["agreement recovers"].gain.mean == 70
     assert results["tit-for-tat spirals down"].efficiency.mean == pytest.approx(0.326667, abs=5e-7)
     assert seconds < 10  # 2 s on an idle machine
 

@@ -1,6 +1,7 @@
 """From every point of a figure to the run, month, agent and exact prompt."""
 
 import json
+import tarfile
 
 import pytest
 
@@ -9,7 +10,7 @@ from shared.jobs.local import LocalContext
 from tests.unit.workers.govsim.scripted import society_script, talk
 from workers.govsim.jobs import analyse
 
-SOURCE = "file:" + "a" * 64
+SOURCES = ["file:" + "a" * 64, "file:" + "b" * 64]
 RUN_FIGURES = ("runs_stock", "runs_harvest")
 
 
@@ -37,6 +38,10 @@ def points(folder, name):
     ]
 
 
+def names(link):
+    return [run["run"] for run in link["runs"]]
+
+
 @pytest.mark.parametrize(
     "name",
     ["stock", "survival", "collapsed", "survival_time", "harvest", "gini", "over_usage", *RUN_FIGURES],
@@ -48,7 +53,9 @@ def test_every_point_of_every_figure_leads_to_runs_and_stored_prompts(job, name)
     for trace in traces:
         for _, _, link in trace:
             assert set(link) == {"group", "runs", "month", "agent", "keys"}
-            assert set(link["keys"]) <= keys
+            assert {key["key"] for key in link["keys"]} <= keys
+            assert {key["source"] for key in link["keys"]} <= {None}
+            assert bool(link["keys"]) == bool(link["runs"])
 
 
 def test_a_point_of_a_runs_panel_leads_to_the_one_prompt_it_came_of(job):
@@ -60,24 +67,27 @@ def test_a_point_of_a_runs_panel_leads_to_the_one_prompt_it_came_of(job):
     for trace in panels:
         for month, _, link in trace:
             (key,) = link["keys"]
-            record = transcript[key]
-            assert ([str(record["run"])], record["month"], record["agent"]) == (link["runs"], month, link["agent"])
+            record = transcript[key["key"]]
+            (run,) = link["runs"]
+            assert (str(record["run"]), record["month"], record["agent"]) == (run["run"], month, link["agent"])
             assert record["kind"] == "harvest"
 
 
 def test_the_limit_panel_leads_to_the_question_for_the_limit(job):
     limits = [trace for trace in points(job, "runs_harvest") if trace[0][2]["agent"] is None]
-    assert [link["keys"] for _, _, link in limits[1]] == [[f"run1/month{month}/limit"] for month in (1, 2, 3)]
+    assert [link["keys"] for _, _, link in limits[1]] == [
+        [{"source": None, "key": f"run1/month{month}/limit"}] for month in (1, 2, 3)
+    ]
 
 
 def test_a_step_of_the_survival_curve_names_the_runs_that_were_lost_there(job):
     (curve,) = points(job, "survival")
-    assert [link["runs"] for _, _, link in curve] == [[], ["0", "2"], [], []]
+    assert [names(link) for _, _, link in curve] == [[], ["0", "2"], [], []]
 
 
 def test_a_mean_over_runs_names_those_that_played_the_month(job):
     (curve,) = points(job, "stock")
-    assert [link["runs"] for _, _, link in curve] == [["0", "1", "2"]] * 2 + [["1"]] * 4
+    assert [names(link) for _, _, link in curve] == [["0", "1", "2"]] * 2 + [["1"]] * 4
 
 
 def test_scripted_runs_are_named_and_have_no_prompts(tmp_path):
@@ -92,8 +102,44 @@ def test_scripted_runs_are_named_and_have_no_prompts(tmp_path):
     assert not (tmp_path / "runs_stock.plotly.json").exists()
 
 
-def test_an_analysis_of_a_job_leads_to_the_jobs_prompts(job, tmp_path):
-    ctx = LocalContext(tmp_path, inputs={SOURCE: job / "runs.jsonl"})
-    analyse(AnalyseParams(sources=[SOURCE]), ctx)
+def test_an_over_usage_bar_leads_to_the_harvests_above_the_threshold(job):
+    (first, *_), *_ = points(job, "over_usage")
+    keys = [key["key"] for key in first[2]["keys"]]
+    assert keys == [f"run{run}/month1/harvest/agent{agent}" for run in (0, 2) for agent in range(5)]
+
+
+def test_a_survival_bar_leads_to_the_last_harvests(job):
+    ((_, _, link),) = points(job, "survival_time")[0]
+    months = {key["key"].rpartition("/harvest")[0] for key in link["keys"]}
+    assert months == {"run0/month1", "run1/month3", "run2/month1"}
+
+
+def test_an_analysis_of_two_jobs_tells_their_runs_and_prompts_apart(job, tmp_path):
+    ctx = LocalContext(tmp_path, inputs=dict.fromkeys(SOURCES, job / "runs.jsonl"))
+    analyse(AnalyseParams(sources=SOURCES), ctx)
     ctx.close()
-    assert points(tmp_path, "harvest") == points(job, "harvest")
+    for traces, own in zip(points(tmp_path, "harvest"), points(job, "harvest"), strict=True):
+        for (_, _, link), (_, _, single) in zip(traces, own, strict=True):
+            for name in ("runs", "keys"):
+                expected = [{**one, "source": source} for source in SOURCES for one in single[name]]
+                assert link[name] == expected
+                assert len({tuple(one.values()) for one in link[name]}) == len(expected)
+
+
+def test_what_enters_no_mean_stands_behind_no_point_of_a_mean(tmp_path):
+    script = society_script()
+    ctx = LocalContext(tmp_path)
+    talk(ctx, lambda call: "Hm." if call.key.startswith("run1/") else script(call), runs=3, months=1)
+    ctx.close()
+    for name in ("stock", "harvest", "gini", "survival_time", "over_usage"):
+        assert all(names(link) == ["0", "2"] for trace in points(tmp_path, name) for _, _, link in trace)
+    (trace, *_) = points(tmp_path, "runs_stock")[1:2]
+    assert names(trace[0][2]) == ["1"]  # its own figure shows it
+
+
+def test_a_talking_job_leaves_the_log_of_every_run(tmp_path):
+    ctx = LocalContext(tmp_path)
+    talk(ctx, society_script(utterances=1, insights=1), runs=45, months=1)
+    ctx.close()
+    with tarfile.open(tmp_path / "log_env.tar") as tar:
+        assert len(tar.getnames()) == 45

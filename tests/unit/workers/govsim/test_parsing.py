@@ -31,6 +31,20 @@ NAMES = ("John", "Kate", "Jack", "Emma", "Luke")
         pytest.param("Answer: 7 to 5 tons", 7, 5, id="range-backwards"),
         pytest.param("Answer: as one of 5 I catch 10 tons", 5, 10, id="number-beside-the-unit"),
         pytest.param("Answer:\n\n**9 tons**", 9, 9, id="on-the-next-line"),
+        pytest.param("Answer: 10 tons, since 100 - 50 = 50 are left", 10, 10, id="equation-as-a-reason"),
+        pytest.param("Answer: 10 tons (100 - 5*10 = 50 remain)", 10, 10, id="equation-in-brackets"),
+        pytest.param("Answer: I will take 10 tons, leaving 100 - 10 = 90 tons", 10, 10, id="equation-on-the-rest"),
+        pytest.param("Answer: 10 tons (5 to 8 would be too cautious)", 10, 10, id="range-that-is-not-meant"),
+        pytest.param("Answer: 10, since 100 - 50 = 50 tons are left", 10, 10, id="opens-with-the-number"),
+        pytest.param("Answer: 10 (leaving 50 tons)", 10, 10, id="a-bracket-holds-the-unit"),
+        pytest.param("Answer: 50 tons / 5 = 10 tons each", 50, 10, id="equation-with-units"),
+        pytest.param("Answer: (100 / 2) / 5 = 50 / 5 = 10", 100, 10, id="equation-without-unit"),
+        pytest.param("Answer: x = 10 tons", 10, 10, id="variable"),
+        pytest.param("Answer: for each of us 5 it is 50/5 = 10", 5, 10, id="equation-behind-a-number"),
+        pytest.param("Answer: 5 tons to 7 tons", 5, 5, id="range-with-units"),
+        pytest.param("Answer: 7 tons to 5 tons", 7, 5, id="range-with-units-backwards"),
+        pytest.param("Answer: 1,000.", 1, 100, id="thousands-alone"),
+        pytest.param("Answer: 1,000, since", 1, 100, id="thousands-opening"),
         pytest.param("Answer: 8 tons.\nAnswer:", 8, 8, id="an-empty-last-answer"),
         pytest.param("Answer:", None, None, id="nothing"),
         pytest.param("", None, None, id="empty"),
@@ -64,6 +78,17 @@ def test_a_second_reply_completes_a_demand(again, official, strict):
         pytest.param("Answer: no explicit limit", Limit(None), Limit(None), id="in-words"),
         pytest.param("Answer:", None, None, id="nothing"),
         pytest.param("They agreed on 10.", None, None, id="no-marker"),
+        pytest.param("Answer: No agreement, though 10 tons was proposed", Limit(10), Limit(None), id="no-agreement"),
+        pytest.param("Answer: There was no agreement on 10 tons", Limit(10), Limit(None), id="there-was-none"),
+        pytest.param("Answer: not explicitly stated (10 was floated)", Limit(10), Limit(None), id="not-stated"),
+        pytest.param("Answer: Unspecified (between 8 and 10)", Limit(8), Limit(None), id="unspecified"),
+        pytest.param("Answer: They did not agree on 10 tons", Limit(10), Limit(None), id="did-not-agree"),
+        pytest.param("Answer: **N/A**, 10 tons was one idea", Limit(10), Limit(None), id="bold-none"),
+        pytest.param("Answer: No", Limit(None), Limit(None), id="no"),
+        pytest.param("Answer: No.\n10 was named once", Limit(10), Limit(None), id="no-with-a-stop"),
+        pytest.param("Answer: no more than 10 tons", Limit(10), Limit(10), id="no-more-than"),
+        pytest.param("Answer: nobody takes more than 10 tons", Limit(10), Limit(10), id="nobody-takes-more"),
+        pytest.param("Answer: 10 tons, no exceptions, no other limit", Limit(10), Limit(10), id="denies-later"),
     ],
 )
 def test_a_limit_is_read(reply, official, strict):
@@ -107,6 +132,23 @@ def test_strict_insights_keep_brackets_that_are_no_evidence_and_numbers_within()
 
 
 @pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        pytest.param("Here are my insights:\n\n1. A\n2. B", ["A", "B"], id="introduced"),
+        pytest.param("1. A (Memory 1, 2)\n2. B (statements 3)", ["A", "B"], id="evidence-by-its-name"),
+        pytest.param("1. A [1, 2]\n2. B (from memories 1 and 3).", ["A", "B"], id="evidence-in-other-words"),
+        pytest.param("**1. A**\n**2. B**", ["A", "B"], id="bold-lines"),
+        pytest.param("**1.** A\n2. **B**: b (because of 1)", ["A", "B: b"], id="bold-parts"),
+        pytest.param(
+            "1. A (10 tons each)\n2. B (1 and 2)", ["A (10 tons each)", "B"], id="a-number-that-is-no-evidence"
+        ),
+    ],
+)
+def test_strict_insights_are_whole_and_bare(reply, expected):
+    assert STRICT.insights(reply, 3) == expected
+
+
+@pytest.mark.parametrize(
     ("reply", "official", "strict"),
     [
         pytest.param("Rating: 7", 7, 7, id="label"),
@@ -114,6 +156,14 @@ def test_strict_insights_keep_brackets_that_are_no_evidence_and_numbers_within()
         pytest.param("70", 70, 10, id="out-of-range"),
         pytest.param("0", 0, 1, id="below"),
         pytest.param("high", None, None, id="none"),
+        pytest.param("On a scale from 1 to 10, I would rate this an 8.\nRating: 8", 1, 8, id="scale-and-label"),
+        pytest.param("The 5 fishermen agreed. Rating: 9", 5, 9, id="number-before-the-label"),
+        pytest.param("Rating: 3\nNo: **Rating:** 4", 3, 4, id="last-label"),
+        pytest.param("Of 5 shepherds 2 quarrel: 7/10", 5, 7, id="out-of-ten"),
+        pytest.param("I give it 7 out of 10 (1 is mundane)", 7, 7, id="out-of-ten-in-words"),
+        pytest.param("I would rate it 6, on a scale of 1-10", 6, 6, id="scale-behind"),
+        pytest.param(" 8, because 3 of us agreed", 8, 8, id="opened-turn"),
+        pytest.param("For the 100 tons I say 4.", 100, 4, id="only-number-on-the-scale"),
     ],
 )
 def test_a_rating_is_read(reply, official, strict):
@@ -156,6 +206,14 @@ def test_of_names_that_begin_alike_the_longer_is_meant():
     )
 
 
+@pytest.mark.parametrize("parser", [OFFICIAL, STRICT], ids=["official", "strict"])
+def test_a_name_is_a_word_of_its_own(parser):
+    names = ["Ed", "Ann"]
+    reply = "x\nI conclude the conversation: no\nNext speaker: I am finished; let Ann go on"
+    assert parser.utterance(reply, names).next_speaker == 1
+    assert merge(Said("Hi", False, None), "I am finished", parser, names).next_speaker is None
+
+
 @pytest.mark.parametrize(
     ("again", "expected"),
     [
@@ -163,10 +221,32 @@ def test_of_names_that_begin_alike_the_longer_is_meant():
         pytest.param("No", Said("Hi", False, None), id="bare-conclusion"),
         pytest.param("Yes.", Said("Hi", True, None), id="bare-end"),
         pytest.param("hm", Said("Hi", None, None), id="nothing"),
+        pytest.param(
+            "I conclude the conversation (yes/no): I am not sure\nNext speaker: Kate",
+            Said("Hi", None, 1),
+            id="yes-and-no-of-the-label",
+        ),
     ],
 )
 def test_a_second_reply_completes_an_utterance(again, expected):
     assert merge(Said("Hi", None, None), again, STRICT, NAMES) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1-" * 10_000, "1 = " * 10_000, "((" * 10_000 + "1", "between 1 " * 4_000, " " * 30_000 + "1"],
+    ids=range(5),
+)
+@pytest.mark.timeout(20)
+def test_a_model_caught_in_a_loop_is_read_at_once(text):
+    """A search that grows with the square of the reply takes minutes."""
+    for parser in (OFFICIAL, STRICT):
+        parser.harvest(f"Answer: {text}", None, 100, TONS)
+        parser.limit(f"Answer: {text}", None, TONS)
+        parser.utterance(text, NAMES)
+        parser.sentence(text)
+        parser.insights(f"1. {text}", 3)
+        parser.importance(text)
 
 
 # Real societies -----------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_without_communication_the_rules_promise_no_talk_and_no_report():
     assert "made known" not in rules
 
 
-def test_rules_name_all_others_also_before_the_newcomer_came():
+def test_trap_13_rules_name_all_others_also_before_the_newcomer_came():
     """Trap 13: as officially."""
     assert "4 others: Kate, Jack, Emma and Luke" in prompts(experiment="newcomer").rules(0)
 

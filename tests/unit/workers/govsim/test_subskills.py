@@ -101,6 +101,26 @@ def test_bare_mathematics_knows_no_fish_and_no_persona(tmp_path):
         assert not re.search("fish|lake|John|Kate|Jack|Emma|Luke", call["messages"][0]["content"])
 
 
+@pytest.mark.parametrize(
+    ("scenario", "stock", "unit"),
+    [("fishery", "tons of fish", "tons of fish"), ("pasture", "hectares of grass", "flocks of sheep"),
+     ("pollution", "%", "pallets of widgets")],
+)  # fmt: skip
+def test_an_answer_is_asked_for_in_what_the_question_counts(tmp_path, scenario, stock, unit):
+    ask(tmp_path, expert, scenario=scenario, items=1)
+    for call in lines(tmp_path, "transcript.jsonl"):
+        form = call["messages"][0]["content"].splitlines()[-1]
+        assert form == f"Answer: N {stock if call['test'] == 'dynamics' else unit}"
+
+
+def test_a_stock_is_read_beside_its_own_unit(tmp_path):
+    def answer(call):
+        return f"For 9 pallets each: {expert(call).rpartition(':')[2].split()[0]} % when all make 3 pallets"
+
+    result = ask(tmp_path, lambda call: f"Answer: {answer(call)}", scenario="pollution", tests=["dynamics"], items=5)
+    assert result.scores[0].accuracy == 1
+
+
 def test_trap_12_the_pollution_is_asked_for_what_is_counted_as_right_unless_officially_worded(tmp_path):
     for official, asks in ((False, "is unpolluted when the next month begins?"), (True, "How polluted, in percent")):
         folder = tmp_path / str(official)
@@ -136,6 +156,16 @@ def test_every_answer_leads_to_its_prompt(tmp_path):
     for item in items:
         call = calls[item["key"]]
         assert (call["test"], call["parsed"], call["name"]) == (item["test"], item["answer"], item["persona"])
+
+
+def test_a_bar_leads_to_its_prompts_the_wrong_answers_first(tmp_path):
+    wrong = "fishery/dynamics/item2"
+    ask(tmp_path, lambda call: "Answer: 999" if call.key == wrong else expert(call), tests=["dynamics"], items=4)
+    (bar,) = json.loads((tmp_path / "subskills.plotly.json").read_text())["data"]
+    keys = [key["key"] for key in bar["customdata"][0]["keys"]]
+    assert keys == [wrong, *(f"fishery/dynamics/item{item}" for item in (0, 1, 3))]
+    assert set(keys) == {call["key"] for call in lines(tmp_path, "transcript.jsonl")}
+    assert lines(tmp_path, "scores.jsonl")[0]["keys"] == keys
 
 
 class DiesAt(ScriptedChat):

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from shared.jobs.errors import Retryable
 from shared.jobs.local import LocalContext
 from shared.llm.scripted import ScriptedChat
 from tests.unit.workers.govsim.scripted import MODEL, OTHER, society_script, talk
@@ -155,6 +156,14 @@ def test_in_sequence_agents_see_what_is_left(tmp_path):
     ]
     assert sorted(lefts, reverse=True) == [100, 70, 40, 10]  # the fifth found nothing and was not asked
     assert sorted(result.runs[0].granted[0]) == [0, 10, 30, 30, 30]
+    seen = {text for text in (node["text"] for node in lines(tmp_path, "memory.jsonl")) if "in the lake" in text}
+    assert seen == {
+        "Before anyone fishes this month, there are 100 tons of fish in the lake.",
+        *(
+            f"After those who fished before you this month, {n} tons of fish are left in the lake."
+            for n in (70, 40, 10)
+        ),
+    }
 
 
 def test_scripted_agents_and_models_share_a_lake(tmp_path):
@@ -193,6 +202,37 @@ class Shuffled(ScriptedChat):
     async def reply(self, call):
         await asyncio.sleep(self._random.random() * 0.002)
         return await super().reply(call)
+
+
+FAILING = [
+    pytest.param("summary", id="summary"),
+    pytest.param("planning/agent0", id="thoughts"),
+    pytest.param("importance/agent0/chat", id="ratings-of-a-discussion"),
+    pytest.param("insights/agent0", id="insights"),
+    pytest.param("importance/agent0/insight1", id="ratings-of-insights"),
+]
+
+
+@pytest.mark.parametrize("at", FAILING)
+def test_when_a_call_fails_those_in_flight_are_still_answered_and_kept(tmp_path, at):
+    script, asked, answered = society_script(), Counter(), Counter()
+
+    class Failing(ScriptedChat):
+        async def reply(self, call):
+            asked[call.key] += 1
+            if call.key == f"run0/month1/{at}" and asked[call.key] == 1:
+                raise Retryable("no answer")
+            await asyncio.sleep(0.01)
+            answered[call.key] += 1
+            return await super().reply(call)
+
+    ctx = LocalContext(tmp_path)
+    with pytest.raises(Retryable):
+        talk(ctx, models={MODEL: Failing(script)}, runs=1, months=1)
+    ctx.release()
+    assert set(asked) - set(answered) == {f"run0/month1/{at}"}
+    play(tmp_path, models={MODEL: Failing(script)}, runs=1, months=1)
+    assert set(answered.values()) == {1}
 
 
 def test_no_order_of_answers_changes_a_byte(tmp_path):
@@ -237,7 +277,7 @@ def test_every_utterance_of_the_log_stands_beside_its_own_prompt(tmp_path):
         assert record["agent_name"] == replies[key]["name"]
 
 
-def test_model_text_is_escaped_in_logs(tmp_path):
+def test_trap_16_model_text_is_escaped_in_logs(tmp_path):
     script = society_script()
     play(tmp_path, lambda call: script(call).replace("I think", "<script>alert(1)</script>"), runs=1, months=1)
     with tarfile.open(tmp_path / "log_env.tar") as tar:

@@ -1,6 +1,7 @@
 """Societies against a real HTTP server that is slow, fails, limits, garbles and cuts off; killed and resumed."""
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from shared.jobs.catalog.govsim import SimulateParams
 from shared.jobs.errors import Cancelled, InvalidInput, Permanent, Retryable
 from shared.jobs.local import LocalContext
 from tests.openai_server import Behaviour, OpenAIServer
+from tests.tiny_model import save_tiny_model
 from tests.unit.workers.govsim.endpoint_process import (
     POLICY,
     endpoints_file,
@@ -136,7 +138,7 @@ MISHAPS = [
 
 
 @pytest.mark.parametrize("mishap", MISHAPS)
-def test_passing_mishaps_of_the_server_change_no_byte(server, play, tmp_path, mishap):
+def test_trap_15_passing_mishaps_of_the_server_change_no_byte(server, play, tmp_path, mishap):
     expected = outputs(play("plain"))
     for key in ("run0/month1/harvest/agent2", "run0/month1/utterance/step2", "run0/month1/importance/agent0/planning"):
         server.behave(key, mishap, times=1)
@@ -153,11 +155,47 @@ def test_a_truncated_answer_is_repaired_and_on_record(server, play):
     assert '"fallback":true' not in text
 
 
-def test_a_server_that_never_answers_fails_the_job_for_now(server, tmp_path):
+@pytest.mark.parametrize("prefill", ["no", "vllm"])
+def test_blank_answers_are_counted_and_make_the_run_invalid(tmp_path, prefill):
+    """A model that spends all its tokens on reasoning says nothing, however often it is asked."""
+
+    def mute(request):
+        return "" if "/harvest/" in request.key else scripted(request)
+
+    with OpenAIServer(mute) as server:
+        endpoints = endpoints_file(tmp_path, server.url, prefill=prefill)
+        run_job(tmp_path / "job", endpoints, {"runs": 1, "months": 1})
+        asked = Counter(server.counts)
+    assert {asked[key] for key in asked if "/harvest/" in key} == {1}
+    result = json.loads((tmp_path / "job" / "result.json").read_text())
+    assert (result["invalid_runs"], result["fallback_rate"]) == (1, pytest.approx(5 / 51))
+
+
+def test_trap_15_a_server_that_never_answers_fails_the_job_for_now(server, tmp_path):
     server.behave("run0/month1/harvest", Behaviour(status=500))
     endpoints = endpoints_file(tmp_path, server.url, tries=2, retry_budget_s=1)
     with pytest.raises(Retryable, match="500"):
         run_job(tmp_path / "job", endpoints, {"runs": 1, "months": 1})
+
+
+def test_trap_15_a_refusal_is_neither_repeated_nor_turned_into_a_default(server, tmp_path):
+    server.behave("run0/month1/harvest/agent0", Behaviour(status=400))
+    with pytest.raises(Permanent):
+        run_job(tmp_path / "job", endpoints_file(tmp_path, server.url), {"runs": 1, "months": 1})
+    assert server.counts["run0/month1/harvest/agent0"] == 1
+    assert not (tmp_path / "job" / "runs.jsonl").exists()
+
+
+def test_trap_16_the_key_enters_no_artifact_and_no_stored_reply(server, tmp_path, monkeypatch):
+    key = "sk-very-secret-0123456789"
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "lab-key").write_text(key)
+    monkeypatch.setenv("TENFOLD_SECRETS", str(tmp_path / "secrets"))
+    run_job(tmp_path / "job", endpoints_file(tmp_path, server.url, secret="lab-key"), {"runs": 1, "months": 1})
+    assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {key}"}
+    written = [path for path in (tmp_path / "job").rglob("*") if path.is_file()]
+    assert len(written) > 10
+    assert not [path for path in written if key.encode() in path.read_bytes()]
 
 
 def test_what_was_answered_before_a_failure_is_not_asked_again(server, tmp_path):
@@ -199,6 +237,22 @@ def test_a_cancelled_society_stops_while_models_are_slow(tmp_path):
         with pytest.raises(Cancelled):
             asyncio.run(asyncio.wait_for(talk_over_http(params, ctx, endpoints_file(tmp_path, server.url)), 10))
         ctx.release()
+
+
+def test_a_missing_encoder_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch):
+    from shared.llm import local
+    from workers.govsim.jobs import simulate
+
+    model, encoder = (f"file:{digit * 64}" for digit in "01")
+    monkeypatch.setattr(local, "_load", lambda *_: pytest.fail("loaded weights"))
+    monkeypatch.setenv("TENFOLD_DATA", str(tmp_path / "data"))
+    (tmp_path / "empty").mkdir()
+    folder = save_tiny_model(tmp_path / "tiny")
+    ctx = LocalContext(tmp_path / "job", inputs={model: folder, encoder: tmp_path / "empty"})
+    with pytest.raises(InvalidInput, match=encoder):
+        simulate(SimulateParams(policies={"type": "llm", "model": model}, memory_encoder=encoder), ctx)
+    ctx.release()
+    assert ctx.artifacts == ()
 
 
 @pytest.mark.parametrize(

@@ -151,14 +151,55 @@ def test_trap_14_labels_may_be_repeated_or_not(tmp_path):
     assert memories[0] == memories[1]
 
 
-def test_trap_14_a_repair_is_a_user_message_or_goes_on_from_the_reply(tmp_path):
+def test_trap_14_a_repair_is_a_user_message_or_the_missing_label_below_the_reply(tmp_path):
     script = society_script(units="?")
     _, plain = play(tmp_path / "plain", script, runs=1, months=1)
     _, opened = play(tmp_path / "opened", models={MODEL: ScriptedChat(script)}, runs=1, months=1)
-    for transcript, roles in ((plain, ["user", "assistant", "user"]), (opened, ["user", "assistant"])):
+    for transcript, roles, end in (
+        (plain, ["user", "assistant", "user"], "Answer: ? tons of fish"),
+        (opened, ["user", "assistant"], "Answer: ? tons of fish\nAnswer:"),
+    ):
         again = next(call for call in transcript if call["key"].endswith("harvest/agent0/again1"))
         assert [message["role"] for message in again["messages"]] == roles
-        assert again["messages"][1]["content"].endswith("Answer: ? tons of fish")
+        assert again["messages"][1]["content"].endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "again", "opened"),
+    [
+        pytest.param("harvest", "Hm.", " 7 tons", "Hm.\nAnswer:", id="harvest"),
+        pytest.param("limit", "Hm.", " 7", "Hm.\nAnswer:", id="limit"),
+        pytest.param("importance", " high", " 7", "Rating: high\nRating:", id="importance"),
+        pytest.param(
+            "utterance", " Hi", " yes", "Response: Hi\nI conclude the conversation (yes/no):", id="conclusion",
+        ),
+        pytest.param(
+            "utterance", " Hi\nI conclude the conversation (yes/no): no", " Luke",
+            "Response: Hi\nI conclude the conversation (yes/no): no\nNext speaker:", id="next-speaker",
+        ),
+        pytest.param("planning", "", "A thought.", None, id="thought"),
+        pytest.param("insights", "", " An insight.", "1.", id="insights"),
+        pytest.param("utterance", "", " Hi\nI conclude the conversation: yes", "Response:", id="blank-utterance"),
+        pytest.param("harvest", " ", " 7", "Answer:", id="blank-harvest"),
+    ],
+)  # fmt: skip
+def test_trap_14_a_back_end_that_goes_on_is_given_the_label_it_left_out(tmp_path, kind, reply, again, opened):
+    """A model that ended its turn would end it again."""
+    script = society_script()
+
+    def answer(call):
+        if call.key.split("/")[2] != kind:
+            return script(call)
+        return again if call.key.endswith("again1") else reply
+
+    _, transcript = play(tmp_path, models={MODEL: ScriptedChat(answer)}, runs=1, months=1)
+    asked = [call for call in transcript if call["kind"] == kind]
+    repaired = next(call for call in asked if call["key"].endswith("/again1"))
+    assert [message["content"] for message in repaired["messages"][1:]] == ([] if opened is None else [opened])
+    assert repaired["fallback"] is False
+    if not reply.strip():
+        assert repaired["messages"][0]["content"].startswith(asked[0]["messages"][0]["content"])
+        assert repaired["messages"][0]["content"] != asked[0]["messages"][0]["content"]
 
 
 def test_an_official_utterance_is_completed_in_two_requests_and_a_strict_one_in_one(tmp_path):

@@ -75,6 +75,54 @@ def test_strict_figures_leave_out_the_querys_own_data_set(make_index, task, meas
     assert by_method(result)["insta"].skipped == 1  # b
 
 
+def has_no_figures(figures):
+    return figures.queries == 0 and all(
+        (figure.micro, figure.low, figure.high, figure.macro) == (None,) * 4 for figure in figures.metrics.values()
+    )
+
+
+NOTHING_RELEVANT = [
+    pytest.param({"relevance": "dataset"}, True, id="strict-removes-the-relevant"),
+    pytest.param({"relevance": "category", "query_filters": {"allow": ["d"]}}, False, id="no-query-has-relatives"),
+    pytest.param({"relevance": "category", "filters": {"exclude_same_dataset": True}}, False, id="filtered-away"),
+    pytest.param({"queries": QUERIES}, False, id="queries-without-category"),
+]
+
+
+@pytest.mark.parametrize(("params", "strict"), NOTHING_RELEVANT)
+def test_where_no_query_counts_every_metric_is_null_and_its_curve_has_gaps(
+    make_index, task, measure, write_lines, tmp_path, params, strict
+):
+    path = make_index(tmp_path / "i", [
+        task("a", "Sort the numbers.", category="c", dataset="x"),
+        task("b", "Sort the words.", category="c", dataset="x"),
+        task("d", "Write a poem.", category="e", dataset="y"),
+    ])[1]  # fmt: skip
+    queries = write_lines(tmp_path / "q", [{"id": "q", "instructions": ["Sort it."]}])
+    result, folder = measure(path, {QUERIES: queries}, methods=["insta", "random"], ks=[1, 5], **params)
+    for figures in result.figures:
+        assert {"precision@1", "precision@5", "ndcg@10", "map"} <= set(figures.metrics)
+        assert has_no_figures(figures) == (figures.strict or not strict)
+        assert figures.sign_test_p is None or figures.queries
+    curves = json.loads((folder / "precision.plotly.json").read_text())["data"]
+    assert curves[1]["name"] == "insta strict"
+    assert curves[1]["y"] == [None, None]
+    assert (folder / "categories.csv").read_text().startswith("method,strict,category,queries,precision@1")
+
+
+def test_filters_of_a_target_are_its_own(make_index, task, measure, tmp_path):
+    path = make_index(tmp_path / "i", [
+        task("a", "Sort the numbers.", category="c", dataset="x"),
+        task("b", "Sort the numbers.", category="c", dataset="y"),
+        task("d", "Order the numbers.", category="c", dataset="x"),
+    ])[1]  # fmt: skip
+    asked = {name: measure(path, methods=["insta"], ks=[1], query_filters={"allow": ["a"]}, filters={name: True})[1]
+             for name in ("exclude_same_dataset", "exclude_identical_instruction")}  # fmt: skip
+    relevant = {name: json.loads((folder / "queries.jsonl").read_text().splitlines()[0])["relevant"]
+                for name, folder in asked.items()}  # fmt: skip
+    assert relevant == {"exclude_same_dataset": 1, "exclude_identical_instruction": 1}
+
+
 def test_queries_can_be_filtered(measure):
     result, _ = measure(methods=["insta"], query_filters={"categories": ["Arithmetic"]})
     assert (result.queries, result.candidates) == (5, 40)
@@ -113,6 +161,15 @@ def test_a_finished_method_is_not_measured_again(context, our_index, tmp_path):
 def test_bad_relations_are_refused(measure, write_lines, tmp_path, line, said):
     with pytest.raises(InvalidInput, match=said):
         measure(inputs={RELEVANT: write_lines(tmp_path / "r", [line])}, relevance=RELEVANT, methods=["insta"])
+
+
+@pytest.mark.parametrize("samples", [pytest.param(True, id="no-task-has-one"), pytest.param(False, id="not-indexed")])
+def test_examples_are_compared_only_where_there_are_some(make_index, task, measure, tmp_path, samples):
+    example = {} if samples else {"example": {"input": "2 1", "output": "1 2"}}
+    tasks = [task(name, f"Do {name}.", category="c", **example) for name in "ab"]
+    path = make_index(tmp_path / "i", tasks, samples=samples)[1]
+    with pytest.raises(InvalidInput, match=r"holds no examples, which method data_sample compares"):
+        measure(path, methods=["insta", "data_sample"])
 
 
 def test_relations_need_a_column(make_index, task, measure, tmp_path):

@@ -19,9 +19,9 @@ from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.local import LocalContext
 from shared.models.sentence_encoder import can_run
 from tests.synthetic_insta import synthetic_index
-from workers.insta import indexing
+from workers.insta import encoders, indexing
 from workers.insta.index import Index, open_folder
-from workers.insta.index_file import MEMBERS, unpack
+from workers.insta.index_file import MEMBERS, unpack, write_tar
 from workers.insta.jobs import index, query
 from workers.insta.moments import background
 
@@ -102,6 +102,15 @@ def test_opening_reads_nothing_that_grows_with_the_library(tmp_path):
     assert memory_to_open(200_000) < memory_to_open(2_000) + 64 * 1024
 
 
+def test_an_array_of_any_order_comes_back_as_it_was(tmp_path):
+    array = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))
+    with (tmp_path / "x.tar").open("wb") as out:
+        write_tar(out, {"axes.npy": array})
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    assert np.load(tmp_path / "axes.npy").tolist() == array.tolist()
+
+
 # Changing an index ----------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +142,41 @@ def test_an_unchanged_library_reindexed_is_the_same_index(make_index, landscape,
     result, path = make_index(tmp_path / "next", landscape, {BASE: base}, base_index=BASE)
     assert (result.encoded, result.reused) == (0, 15)
     assert path.read_bytes() == base.read_bytes()
+
+
+EXAMPLE = {"input": "a river", "output": "The river runs."}
+
+
+def with_examples(landscape):
+    return [{**each, "example": {**EXAMPLE, "input": each["id"]}} for each in landscape]
+
+
+def test_examples_that_did_not_change_are_not_encoded_again(make_index, landscape, task, tmp_path):
+    tasks = with_examples(landscape)
+    _, base = make_index(tmp_path / "base", tasks, samples=True)
+    changed = [*tasks[1:], task("t/new", "Write a poem about the sea.", example=EXAMPLE)]
+    result, path = make_index(tmp_path / "next", changed, {BASE: base}, base_index=BASE, samples=True)
+    assert result.encoded == 2  # the new task's instruction and example
+    before, after = opened(base, tmp_path / "u1"), opened(path, tmp_path / "u2")
+    assert np.array_equal(after.samples[:7], before.samples[1:])
+    assert after.samples[7].any()
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        pytest.param({"update": "merge"}, True, id="merge"),
+        pytest.param({"update": "merge", "samples": False}, False, id="merge-without"),
+        pytest.param({}, False, id="replace"),
+    ],
+)
+def test_a_merge_keeps_examples(make_index, landscape, task, tmp_path, params, kept):
+    _, base = make_index(tmp_path / "base", with_examples(landscape), samples=True)
+    new = [task("t/new", "Write a poem about the sea.", example=EXAMPLE)]
+    result, path = make_index(tmp_path / "next", new, {BASE: base}, base_index=BASE, **params)
+    after = opened(path, tmp_path / "u")
+    assert (after.samples is not None) == kept
+    assert not kept or (result.encoded, int(after.samples.any(axis=1).sum())) == (2, 9)
 
 
 def test_removing_alone_needs_no_library(make_index, landscape, context, tmp_path):
@@ -206,11 +250,18 @@ def test_a_cancelled_job_stops_within_a_batch(write_lines, landscape, cache, tmp
                      id="remove-what-is-added"),
         pytest.param([("a", "Sort.")], {"update": "merge", "refine": "raw"}, "set refine to names",
                      id="other-refinement"),
+        pytest.param([("a", "Sort.")], {"update": "merge", "original_task_only": False},
+                     "set original_task_only to True", id="other-templates"),
+        pytest.param([("a", "Sort.")], {"backend": "onnx"}, "mixed encoders: .*backend .*, this job has onnx",
+                     id="other-backend"),
         pytest.param([("a", "Sort.")], {"max_tokens": 32}, "mixed encoders: .*max_tokens 256", id="other-max-tokens"),
     ],
 )  # fmt: skip
-def test_bad_libraries_leave_nothing(make_index, landscape, task, context, write_lines, tmp_path, tasks, params, said):
+def test_bad_libraries_leave_nothing_and_load_nothing(
+    make_index, landscape, task, context, write_lines, tmp_path, monkeypatch, tasks, params, said
+):
     _, base = make_index(tmp_path / "base", landscape)
+    monkeypatch.setattr(encoders, "load", lambda *_: pytest.fail("the encoder was loaded"))
     library = write_lines(tmp_path / "library.jsonl", [task(*each) for each in tasks])
     ctx = context(tmp_path / "out", {LIBRARY: library, BASE: base})
     with pytest.raises(InvalidInput, match=said):
@@ -232,10 +283,11 @@ def repacked(path, out, **manifest):
     return out
 
 
-def test_a_base_of_another_encoder_is_refused(make_index, landscape, tmp_path):
+def test_a_base_of_another_encoder_is_refused_before_one_loads(make_index, landscape, tmp_path, monkeypatch):
     _, base = make_index(tmp_path / "base", landscape)
     encoder = json.loads((opened(base, tmp_path / "u").folder / "manifest.json").read_text())["encoder"]
     other = repacked(base, tmp_path / "other.tar", encoder={**encoder, "digest": "0" * 64})
+    monkeypatch.setattr(encoders, "load", lambda *_: pytest.fail("the encoder was loaded"))
     with pytest.raises(
         InvalidInput, match="mixed encoders: base_index was made with an encoder of digest 000000000000"
     ):
@@ -245,8 +297,28 @@ def test_a_base_of_another_encoder_is_refused(make_index, landscape, tmp_path):
 def test_an_index_of_another_version_is_refused(make_index, landscape, tmp_path):
     _, base = make_index(tmp_path / "base", landscape)
     other = repacked(base, tmp_path / "other.tar", format_version=7)
-    with pytest.raises(InvalidInput, match="format version 7; this Tenfold reads version 1: index the library again"):
+    with pytest.raises(InvalidInput, match="format version 7; this Tenfold reads version 2: index the library again"):
         make_index(tmp_path / "next", landscape, {BASE: other}, base_index=BASE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        pytest.param({"format_version": 7}, "format version 7; this Tenfold reads version 2", id="version"),
+        pytest.param({"encoder": {"ref": "builtin:minilm", "digest": "0" * 64, "max_tokens": 256, "backend": "torch"}},
+                     "mixed encoders: the index was made with builtin:minilm of digest 000000000000", id="encoder"),
+    ],
+)  # fmt: skip
+def test_a_query_of_an_index_that_this_worker_cannot_answer_is_refused(
+    make_index, landscape, context, tmp_path, monkeypatch, changed, said
+):
+    _, base = make_index(tmp_path / "base", landscape)
+    ctx = context(tmp_path / "q", {BASE: repacked(base, tmp_path / "other.tar", **changed)})
+    monkeypatch.setattr(encoders, "load", lambda *_: pytest.fail("the encoder was loaded"))
+    with pytest.raises(InvalidInput, match=said):
+        query(QueryParams(index=BASE, instructions=["Write."], k=1), ctx)
+    ctx.release()
+    assert ctx.artifacts == ()
 
 
 @pytest.mark.parametrize("data", [pytest.param(b"no tar", id="text"), pytest.param(b"\0" * 10240, id="empty-tar")])
@@ -254,6 +326,12 @@ def test_what_is_no_index_is_refused(make_index, landscape, tmp_path, data):
     (tmp_path / "other.tar").write_bytes(data)
     with pytest.raises(InvalidInput, match=r"is no index: .*give the index.tar"):
         make_index(tmp_path / "next", landscape, {BASE: tmp_path / "other.tar"}, base_index=BASE)
+
+
+def test_bfloat16_is_refused_where_the_processor_lacks_it(make_index, landscape, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "can_run", lambda backend: backend != "openvino-bf16")
+    with pytest.raises(InvalidInput, match="backend openvino-bf16: this processor doesn't compute in bfloat16"):
+        make_index(tmp_path, landscape, backend="openvino-bf16", max_tokens=64)  # none that is loaded already
 
 
 @pytest.mark.skipif(not can_run("torch"), reason="no torch")

@@ -3,12 +3,16 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from shared.jobs.catalog.insta import MAX_RESULTS, QueryParams
 from shared.jobs.errors import Cancelled, InvalidInput
-from workers.insta import many
+from workers.insta import encoders, many
+from workers.insta.index import Index, derive
+from workers.insta.index_file import unpack
 from workers.insta.jobs import query
+from workers.insta.retrieval import Target, _shuffled
 from workers.insta.search import Searcher
 from workers.insta.selection import looks_english
 
@@ -86,6 +90,23 @@ def test_artifacts_say_the_same_as_the_result(ask):
     assert drawn["target"]["marker"]["symbol"] == "star"
 
 
+def test_the_star_of_a_task_lies_where_the_map_has_it(ask, our_index, tmp_path):
+    _, folder = ask(task_id="tenfold/sort_words", k=3)
+    drawn = {trace["name"]: trace for trace in json.loads((folder / "map.plotly.json").read_text())["data"]}
+    star = drawn["tenfold/sort_words"]
+    found = Index(unpack(our_index, "x" * 64, tmp_path, "index", derive), "index")
+    assert (star["x"][0], star["y"][0]) == pytest.approx(
+        found.position()[0][found.find("tenfold/sort_words")].tolist(), abs=2e-4)  # fmt: skip
+
+
+def test_a_heat_map_says_that_it_shows_the_first_tasks_only(make_index, task, ask, tmp_path):
+    path = make_index(tmp_path / "i", [task(f"t{n:02}", f"Write {n} words.") for n in range(45)])[1]
+    _, folder = ask(path, k=45)
+    heat = json.loads((folder / "similarity.plotly.json").read_text())
+    assert len(heat["data"][0]["y"]) == 40
+    assert "first 40 of 45" in heat["layout"]["title"]["text"]
+
+
 def test_margin_and_background_are_those_of_all_scores(ask):
     whole, _ = ask(k=40)
     scores = [task.score for task in whole.results]
@@ -127,6 +148,40 @@ def test_every_method_answers(ask, method, has_scores):
 def test_random_is_seeded(ask):
     orders = [ids(ask(method="random", k=40, seed=seed)[0]) for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_random_orders_differ_between_targets_whose_ids_end_alike():
+    orders = {tuple(_shuffled(np.arange(50), Target(f"{letter}_generation", ()), 1).tasks) for letter in "abcdefgh"}
+    assert len(orders) == 8
+
+
+@pytest.fixture
+def few_samples(make_index, task, tmp_path):
+    """Three tasks, one of them without example, and one of another category that has one."""
+    example = {"input": "2 1", "output": "1 2"}
+    return make_index(tmp_path / "few", [
+        task("a", "Sort.", category="c", example=example), task("b", "Order.", category="c", example=example),
+        task("c", "Write.", category="d"), task("e", "Add.", category="c", example=example),
+    ], samples=True)[1]  # fmt: skip
+
+
+def test_tasks_without_example_are_no_candidates_where_examples_are_compared(ask, few_samples):
+    result, _ = ask(few_samples, task_id="a", method="data_sample", k=2)
+    assert (result.candidates, ids(result), result.warnings) == (2, ["b", "e"], [])
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        pytest.param({"k": 3}, "k 3 is above the 2 tasks with an example that are left", id="k"),
+        pytest.param({"filters": {"categories": ["d"]}}, "none of the 1 tasks left by the filters has an example",
+                     id="none-left"),
+        pytest.param({"task_id": "c"}, "task_id: c has no example", id="target"),
+    ],
+)  # fmt: skip
+def test_missing_examples_are_refused(ask, few_samples, params, said):
+    with pytest.raises(InvalidInput, match=said):
+        ask(few_samples, **{"task_id": "a", "method": "data_sample", **params})
 
 
 def test_an_example_of_the_target_can_be_given(ask):
@@ -177,6 +232,8 @@ def test_doubles_and_the_targets_own_data_set_are_marked(ask, small_index):
                      id="cyrillic"),
         pytest.param({"filters": {"min_score": 0.999}, "instructions": ["Bake a cake."]}, "nothing above min_score",
                      id="minimum"),
+        pytest.param({"filters": {"min_score": 0.6}, "k": 9}, "tasks score min_score 0.6 or more; k is 9",
+                     id="fewer-than-k"),
         pytest.param({"aggregate": "vote", "vote_depth": 2, "k": 9}, "tasks are ranked by vote", id="few-votes"),
         pytest.param({"filters": {"exclude_same_dataset": True}}, "data set is not known; give dataset",
                      id="unknown-dataset"),
@@ -190,7 +247,14 @@ def test_warnings(ask, params, said):
 @pytest.mark.parametrize(
     ("text", "english"),
     [("Sort.", True), ("数字を並べ替える", False), (SORT, True), ("", True),
-     ("Ordnen Sie bitte alle Zahlen aus dieser Liste nach ihrer Größe", False)],
+     ("Ordnen Sie bitte alle Zahlen aus dieser Liste nach ihrer Größe", False),
+     ("Ordnen Sie bitte so alle Zahlen an, die in der Liste stehen, und was fehlt, ergänzen Sie", False),
+     ("No hay nada que hacer cuando la casa no está limpia y los niños no duermen", False),
+     ("Metti in ordine crescente tutti i numeri in questa lista e non in altre", False),
+     ("Coloque no final todos os números que não estão na lista e do resto faça uma soma", False),
+     ("Sorteer de getallen in de lijst van klein naar groot, of is dat niet wat we hebben", False),
+     ("Given a scientific question, generate a correct answer to it.", True),
+     ("Given an open-ended topic (movie, persons name, event) generate a simple trivia-type question.", True)],
 )  # fmt: skip
 def test_what_looks_english(text, english):
     assert looks_english(text) == english
@@ -207,11 +271,13 @@ def test_what_looks_english(text, english):
         pytest.param({"filters": {"categories": ["Cooking"]}}, r"leave no task .*of this library: Arithmetic",
                      id="none-left"),
         pytest.param({"filters": {"allow": ["x"]}}, r"filters.allow 'x' is not in", id="allow-unknown"),
-        pytest.param({"task_id": "a/one", "method": "data_sample", "small": True}, r"index with samples: true",
-                     id="no-samples"),
+        pytest.param({"method": "data_sample", "example": {"input": "a", "output": "b"}, "small": True},
+                     r"index with samples: true", id="no-samples"),
     ],
 )  # fmt: skip
-def test_bad_queries_are_refused(ask, small_index, params, said):
+def test_bad_queries_are_refused_before_the_encoder_loads(ask, small_index, monkeypatch, params, said):
+    monkeypatch.setattr(encoders, "load", lambda *_: pytest.fail("the encoder was loaded"))
+    params = dict(params)
     path = [small_index] if params.pop("small", False) else []
     with pytest.raises(InvalidInput, match=said):
         ask(*path, **params)
@@ -312,7 +378,29 @@ def test_every_query_needs_an_example_where_examples_are_compared(ask, write_lin
         ask(queries=path, method="data_sample")
 
 
-def test_a_bad_query_file_leaves_nothing(ask, write_lines, tmp_path):
+@pytest.mark.parametrize(
+    ("instructions", "said"),
+    [
+        pytest.param(["some of the words " * 100], "q1: instruction 1 is longer than 256 tokens", id="truncated"),
+        pytest.param(["数字を並べ替える"], "q1: instruction 1 does not look English", id="foreign"),
+    ],
+)
+def test_many_queries_are_warned_of_like_one(ask, write_lines, tmp_path, instructions, said):
+    path = write_lines(tmp_path / "q.jsonl", [{"id": "q1", "instructions": instructions}, *TARGETS[1:]])
+    result, _ = ask(queries=path, k=2)
+    assert len(result.warnings) == 1
+    assert said in result.warnings[0]
+
+
+def test_a_target_has_fifty_instructions_at_most(ask, write_lines, tmp_path):
+    many_texts = {"id": "q9", "instructions": [f"Sort {n} numbers." for n in range(51)]}
+    path = write_lines(tmp_path / "q.jsonl", [TARGETS[0], many_texts])
+    with pytest.raises(InvalidInput, match="line 2: q9 has 51 instructions; a target has at most 50"):
+        ask(queries=path)
+
+
+def test_a_bad_query_file_leaves_nothing_and_loads_nothing(ask, write_lines, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "load", lambda *_: pytest.fail("the encoder was loaded"))
     path = write_lines(tmp_path / "q.jsonl", [*TARGETS, {"id": "q4", "instructions": [""]}])
     with pytest.raises(InvalidInput, match="line 4: instruction 1 of 1 is empty"):
         ask(queries=path)

@@ -99,4 +99,4 @@ def test_instructions_of_a_task_are_different_and_not_empty():
     ],
 )
 def test_templates_of_the_original_task(flags, only, left):
-    assert len(kept(tuple(Template("x", "jinja", flag) for flag in flags), only)) == left
+    assert len(kept(tuple(Template("x", "jinja", flag) for flag in flags), "names", only)) == left

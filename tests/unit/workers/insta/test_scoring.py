@@ -75,6 +75,14 @@ def test_vote_is_the_sum_of_integer_weights(lists):
     assert from_lists(lists) == sorted(weights, key=weights.__getitem__, reverse=True)[:5]
 
 
+def test_a_weighted_vote_is_a_sum_not_a_comparison_place_by_place():
+    lists = np.array([[0.9, 0.5], [0.1, 0.8999]])  # A .9 at place 0 and .1 at place 1; B .8999 and .5
+    official = [10**6 * 0.9 + 10**3 * 0.1, 10**6 * 0.8999 + 10**3 * 0.5]
+    assert official[1] > official[0]
+    assert vote(lists, np.array([0, 1, 2]), np.arange(2), weighted=True).tasks.tolist() == [1, 0]
+    assert vote(lists, np.array([0, 1, 2]), np.arange(2)).tasks.tolist() == [0, 1]  # equal counts: A appears first
+
+
 def test_equal_scores_go_by_the_smaller_id_and_equal_votes_by_first_appearance():
     scores = by_score(np.array([0.5, 0.7, 0.5]), id_rank=np.array([2, 1, 0]), candidates=np.arange(3))
     assert scores.tasks.tolist() == [1, 2, 0]

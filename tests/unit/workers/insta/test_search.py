@@ -2,11 +2,13 @@
 
 import importlib.util
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from workers.insta import search
+from workers.insta.retrieval import Retriever, Rules, Target, Vectors
 from workers.insta.search import Searcher
 
 D = 64
@@ -101,3 +103,36 @@ def test_a_million_vectors_are_searched_exactly_in_twice_their_read_time(tmp_pat
         np.asarray(mapped).reshape(-1).view(np.uint64).sum()
         read.append(time.process_time() - start)
     assert sorted(ours)[2] <= 2 * sorted(read)[2]
+
+
+# Tasks of several instructions ------------------------------------------------------------------------------------
+
+
+def several(tasks=600, most=4, d=D, seed=3):
+    """A retriever over tasks of one to `most` instructions; every tenth is a copy of the one before."""
+    rng = np.random.default_rng(seed)
+    lengths = np.repeat(rng.integers(1, most + 1, tasks // 2), 2)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    vectors = unit_rows(int(offsets[-1]), d, seed).astype(np.float16)
+    for task in range(1, tasks, 10):
+        vectors[offsets[task] : offsets[task + 1]] = vectors[offsets[task - 1] : offsets[task]]
+    index = SimpleNamespace(
+        vectors=vectors, offsets=offsets, size=tasks, is_aligned=False, is_one_to_one=False,
+        id_rank=rng.permutation(tasks),
+    )  # fmt: skip
+    return Retriever(index)
+
+
+@pytest.mark.parametrize("aggregate", ["max", "mean", "mean_of_max"])
+def test_the_first_tasks_are_those_of_all_scores_in_float64(aggregate, monkeypatch):
+    retriever, target = several(), Target("t", ("a", "b", "c"))
+    candidates = np.flatnonzero(np.random.default_rng(1).random(600) < 0.8)
+    for seed in range(10):
+        vectors, rules = Vectors(unit_rows(3, seed=seed)), Rules(aggregate=aggregate)
+        whole = retriever.rank(target, vectors, rules, candidates)
+        with monkeypatch.context() as patch:
+            patch.setattr(Searcher, "similarities", lambda *_: pytest.fail("all of it in float64"))
+            first = retriever.rank(target, vectors, rules, candidates, 20)
+        assert first.ranking.tasks[:20].tolist() == whole.ranking.tasks[:20].tolist()
+        assert first.ranking.scores[:20].tolist() == whole.ranking.scores[:20].tolist()
+        assert first.spread == pytest.approx(whole.spread, abs=1e-6)

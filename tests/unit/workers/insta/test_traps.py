@@ -135,7 +135,8 @@ def test_nothing_empty_is_embedded_and_tasks_left_with_nothing_are_named(make_in
     result, _ = make_index(tmp_path, tasks, refine="strip")
     assert (result.tasks, result.instructions, result.empty_instructions, result.tasks_left_out) == (1, 1, 3, 1)
     flagged = (Template("{{a}}", "jinja", True), Template("Sort", "jinja", False))
-    assert refined(flagged, "strip", True) == []  # the flag is heard before emptiness is seen
+    assert refined(flagged, "strip", True) == ["Sort"]  # a task left with none keeps all of its templates
+    assert refined(flagged, "names", True) == ["a"]
 
 
 def test_cut_definitions_are_counted(make_index, task, tmp_path):

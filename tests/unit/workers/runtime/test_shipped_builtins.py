@@ -63,3 +63,20 @@ def test_a_hidden_journal_lasts_between_attempts_and_becomes_no_artifact(tmp_pat
     assert again.journal(".kept").path.read_bytes() == b"abc"
     again.close()
     assert again.artifacts == ()
+
+
+def test_the_standard_librarys_source_is_text_with_every_twentieth_module_held_out(inputs):
+    training, held_out = (
+        inputs.fetch(Ref(name)).path.read_bytes() for name in ("builtin:stdlib", "builtin:stdlib-valid")
+    )
+    assert 5 < len(training) / len(held_out) < 40
+    assert b"def " in training
+    training.decode()
+    held_out.decode()
+
+
+def test_a_worker_and_a_local_run_keep_builtins_where_they_look_for_them(inputs, tmp_path):
+    context = LocalContext(tmp_path / "out")
+    for place, look in ((inputs.builtin_dir, lambda ref: inputs.fetch(ref).path), (context.builtin_dir, context.input)):
+        (place / "mine").mkdir(parents=True)
+        assert look(Ref("builtin:mine")) == place / "mine"

@@ -1,11 +1,14 @@
 """The thread in a worker's main process that answers for its children."""
 
+import os
+import signal
 import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from shared.jobs.states import JobState
 from shared.jobs.store import Worker
@@ -89,3 +92,62 @@ def test_a_job_that_runs_in_peace_is_not_killed(bench: Bench, warden: Warden) ->
 
 def test_settings_of_the_graces_have_the_promised_defaults() -> None:
     assert (Settings().cancel_grace_s, Settings().stop_grace_s) == (10.0, 25.0)
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The signals that a warden sends to its own process."""
+    sent: list[int] = []
+    real = os.kill
+    own = os.getpid()
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(number) if pid == own else real(pid, number))
+    return sent
+
+
+def test_a_worker_that_was_idle_for_long_enough_stops_once_and_leaves_the_list(bench, warden, stopped) -> None:
+    warden.exit_when_idle_s = 0.05
+    warden.round()
+    assert stopped == []
+    time.sleep(0.06)
+    warden.round()
+    warden.round()
+    assert stopped == [signal.SIGTERM]
+
+
+def test_a_worker_with_a_job_is_not_idle_however_long_it_takes(bench, warden, stopped) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    warden.exit_when_idle_s = 0.05
+    held(bench, child.pid)
+    warden.round()
+    time.sleep(0.06)
+    warden.round()
+    child.kill()
+    child.wait()
+    assert stopped == []
+
+
+def test_a_worker_that_is_still_starting_is_not_idle_while_jobs_wait_in_its_pool(bench, warden, stopped) -> None:
+    bench.submit("test.noop", {})
+    warden.exit_when_idle_s = 0.05
+    warden.round()
+    time.sleep(0.06)
+    warden.round()
+    assert stopped == []
+
+
+def test_a_worker_that_was_not_told_so_stays_when_idle(warden, stopped) -> None:
+    warden._idle_since -= 10_000
+    warden.round()
+    assert stopped == []
+
+
+def test_a_worker_that_cannot_reach_its_store_leaves_no_sign_of_life(warden, monkeypatch) -> None:
+    """Kubernetes restarts it then; a busy one keeps doing its rounds."""
+
+    def away(_: str) -> list[str]:
+        raise redis.ConnectionError("away")
+
+    monkeypatch.setattr(warden.store, "held_by", away)
+    with pytest.raises(redis.ConnectionError):
+        warden.round()
+    assert not warden._alive_file.exists()

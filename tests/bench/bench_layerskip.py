@@ -1,0 +1,199 @@
+"""Decoding strategies, c(n) and the skinny kernel, beside transformers in the same run.
+
+    ./tenfold bench layerskip [--quick]
+
+Models are those of preset `trl`: Python's standard library (greedy text loops) and SNIPS as a stream of prompt, tab,
+response, newline (it doesn't). They are trained at the first run, a minute and a half each, and kept under
+`.tenfold/bench`. Times are CPU times of one thread, strategies taking turns; medians over rounds, means over prompts.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.jobs.catalog.layerskip import BenchParams, BenchResult, TrainParams, TuneParams, TuneResult
+from shared.jobs.local import LocalContext
+from shared.models.llama import Llama, LlamaConfig, initialise
+from shared.models.llama_decoder import LlamaDecoder
+from shared.models.silu import ffn_width
+from shared.models.skinny_gemm import compiled
+from workers.layerskip.costs import measure
+from workers.layerskip.jobs import bench, train, tune
+
+HERE = Path(__file__).parents[2]
+KEPT = Path(os.environ.get("TENFOLD_DATA") or HERE / ".tenfold") / "bench"
+SNIPS, PROMPTS = "file:" + "5" * 64, "file:" + "6" * 64
+NEWLINE = 10
+C_GOALS = {3: 1.5, 5: 1.8, 7: 2.2}  # at d = 2048
+STOCK = {3: 3.0, 5: 3.4, 7: 4.0}
+Row = dict[str, Any]
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """The table: what, ours, peer, peer_name, unit, ratio, spread, goal."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # transformers' own
+        found = [*_python_rows(Path(folder), quick), *_snips_rows(Path(folder), quick), *_cost_rows(quick)]
+    torch.set_num_threads(before)
+    return found
+
+
+def real_folder() -> Path | None:
+    root = Path(os.environ.get("TENFOLD_REAL_DATA") or HERE.parent / "shared" / "data")
+    return root / "layerskip" if (root / "layerskip").is_dir() else None
+
+
+# Models ---------------------------------------------------------------------------------------------------------------
+
+
+def trained(name: str, inputs: dict[str, Path], **params: Any) -> Path:
+    """The folder of a kept model, trained now if it isn't there."""
+    with tempfile.TemporaryDirectory() as folder:
+        ctx = LocalContext(folder, inputs, cache=KEPT)
+        train(TrainParams(preset="trl", keep_as=name, seed=0, **params), ctx)
+        ctx.close()
+        return ctx.builtin_dir / name
+
+
+def _python_rows(folder: Path, quick: bool) -> list[Row]:
+    trained("bench-stdlib", {}, text="builtin:stdlib", steps=20 if quick else 400)
+    given = {"model": "builtin:bench-stdlib", "prompts": "builtin:stdlib-valid", "prompt_format": "lm",
+             "prompt_tokens": 64, "num_samples": 2 if quick else 8, "max_new_tokens": 16 if quick else 128}  # fmt: skip
+    return _strategies(folder / "python", "Python text, loops", {}, given, 2.5, quick)
+
+
+def _snips_rows(folder: Path, quick: bool) -> list[Row]:
+    real = real_folder()
+    if real is None:
+        return [_skipped("SNIPS, does not loop", "skipped: no real data, set TENFOLD_REAL_DATA")]
+    trained("bench-snips", {SNIPS: real / "snips_parse_train.jsonl"}, data=SNIPS, loss_on="all",
+            steps=20 if quick else 400)  # fmt: skip
+    lines = [json.loads(line)["prompt"] for line in (real / "snips_parse_test.jsonl").read_text().splitlines()]
+    chosen = [f"{prompt}\t" for prompt in lines[:: max(1, len(lines) // 12)][: 2 if quick else 12]]
+    given = {"model": "builtin:bench-snips", "prompts": chosen, "stop_token_ids": [NEWLINE],
+             "max_new_tokens": 16 if quick else 200}  # fmt: skip
+    return _strategies(folder / "snips", "SNIPS, does not loop", {}, given, 1.2, quick)
+
+
+# Strategies -----------------------------------------------------------------------------------------------------------
+
+
+def _strategies(
+    folder: Path, title: str, inputs: dict[str, Path], given: dict[str, Any], goal: float, quick: bool
+) -> list[Row]:
+    tuned = _tuned(folder / "tune", inputs, given, quick)
+    best = tuned.best[0] if not tuned.pays else None
+    place = (tuned.exit_layer or (best.exit_layer if best else 1), tuned.num_speculations or 4)
+    params = BenchParams(
+        **given, exit_layers=[place[0]], speculations=[place[1]], rounds=1 if quick else 5, compiled=not quick
+    )
+    ctx = LocalContext(folder / "bench", inputs, cache=KEPT)
+    result = bench(params, ctx)
+    ctx.close()
+    said = f"{title} (distinct 4-grams {result.distinct_4grams or 0:.2f}): tuning says {tuned.verdict}"
+    found = [{**_skipped(said, "layerskip.tune"), "ours": tuned.confirmed_speedup, "peer": tuned.predicted_speedup,
+              "unit": "× plain", "ratio": _ratio(tuned.confirmed_speedup, tuned.predicted_speedup)}]  # fmt: skip
+    return found + _table(title, result, place, goal)
+
+
+def _tuned(folder: Path, inputs: dict[str, Path], given: dict[str, Any], quick: bool) -> TuneResult:
+    ctx = LocalContext(folder, inputs, cache=KEPT)
+    result = tune(TuneParams(**given, speculations=[1, 2, 4, 6, 8], repeats=1 if quick else 3), ctx)
+    ctx.close()
+    assert result.counts_equal, "simulated counts differ from real ones"
+    return result
+
+
+def _table(title: str, result: BenchResult, place: tuple[int, int], goal: float) -> list[Row]:
+    by_name = {row.strategy: row for row in result.rows}
+    plain, ours = by_name["autoregressive"], by_name["self_speculative"]
+    theirs, assisted = by_name["transformers generate"], by_name["transformers assistant_early_exit"]
+    at = f"E{place[0]} K{place[1]}, rate {ours.acceptance_micro or 0:.2f}"
+    equal = f"{ours.equal_outputs} of {result.prompts} outputs equal to plain"
+    found = [
+        _row(f"{title}: plain loop", plain, theirs, "transformers generate()", 1 / 0.6),
+        _row(f"{title}: self-speculative {at}, {equal}", ours, assisted, "transformers assistant_early_exit, same E, K",
+             1 / 0.45),
+        _row(f"{title}: self-speculative {at}", ours, plain, "our plain loop", goal),
+        _row(f"{title}: early exit E{place[0]}", by_name["early_exit"], plain, "our plain loop", None),
+    ]  # fmt: skip
+    if "compiled autoregressive" in by_name:
+        pair = by_name["compiled autoregressive"], by_name["compiled self_speculative"]
+        found.append(
+            _row(f"{title}: compiled self-speculative {at}", pair[1], pair[0], "our compiled plain loop", None)
+        )
+        found.append(_row(f"{title}: compiled plain loop", pair[0], plain, "our eager plain loop", None))
+    predicted, measured = ours.predicted_speedup, ours.speedup
+    found.append({
+        **_skipped(f"{title}: measured speed-up against the formula with measured c, h", "formula"), "ours": measured,
+        "peer": predicted, "unit": "× plain", "ratio": _ratio(measured, predicted), "goal": "0.9–1.1",
+    })  # fmt: skip
+    return found
+
+
+def _row(what: str, ours: Any, peer: Any, peer_name: str, goal: float | None) -> Row:
+    spread = ", ".join(
+        f"{name} {'–'.join(f'{value:.3f}' for value in row.spread_ms)}"
+        for name, row in (("ours", ours), ("peer", peer))
+    )
+    return {
+        "what": what, "ours": _rounded(ours.time_per_token_ms), "peer": _rounded(peer.time_per_token_ms),
+        "peer_name": peer_name, "unit": "CPU ms/token", "ratio": _ratio(peer.time_per_token_ms, ours.time_per_token_ms),
+        "spread": spread, "goal": None if goal is None else round(goal, 2),
+    }  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    return round(a / b, 3) if a and b else None
+
+
+def _skipped(what: str, why: str) -> Row:
+    return {"what": what, "ours": None, "peer": None, "peer_name": why, "unit": "", "ratio": None, "spread": None,
+            "goal": None}  # fmt: skip
+
+
+# c(n) -----------------------------------------------------------------------------------------------------------------
+
+
+def _cost_rows(quick: bool) -> list[Row]:
+    """c(n) with the skinny kernel and without, random weights: what a pass costs doesn't depend on them."""
+    kernel = compiled(KEPT / "kernels")
+    if kernel is None:
+        return [_skipped("c(n) with the skinny kernel", "skipped: no C++ compiler, the plain path runs")]
+    return [row for d in ((128,) if quick else (512, 1024, 2048)) for row in _width_rows(d, kernel, quick)]
+
+
+def _width_rows(d: int, kernel: Any, quick: bool) -> list[Row]:
+    layers = 2 if d >= 1024 else 4
+    model = Llama(LlamaConfig(256, d, ffn_width(d, 8), layers, d // 64, d // 64, 64))
+    initialise(model, 0)
+    rounds = 3 if quick else 9
+    ours, plain = (measure(LlamaDecoder(model, each), 128, rounds=rounds) for each in (kernel, None))
+    found = []
+    for n in (3, 5, 7):
+        mine, stock = ours.model.c[n], plain.model.c[n]
+        ms = 1000 * ours.layer_s * mine, 1000 * plain.layer_s * stock
+        found.append({
+            "what": f"c({n}) at d = {d}: {ms[0]:.2f} ms a layer, plain {ms[1]:.2f} ms", "ours": round(mine, 3),
+            "peer": round(stock, 3), "peer_name": "the plain product", "unit": "× one token",
+            "ratio": round(stock / mine, 2),
+            "spread": f"n = 1: {1e3 * ours.layer_s:.2f} and {1e3 * plain.layer_s:.2f} ms",
+            "goal": f"c ≤ {C_GOALS[n]} (stock {STOCK[n]})" if d == 2048 else None,
+        })  # fmt: skip
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(rows("--quick" in sys.argv), indent=1, ensure_ascii=False))

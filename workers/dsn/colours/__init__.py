@@ -1,0 +1,1 @@
+"""The colour world: a benign stand-in. A small chat model that declines to describe things of six colours."""

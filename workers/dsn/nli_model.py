@@ -1,0 +1,42 @@
+"""A sequence-classification checkpoint as an NLI model: (entailment, neutral, contradiction) of pairs of texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from shared.jobs.errors import InvalidInput
+from shared.jobs.references import Ref
+from workers.dsn.nli import Pair, Probabilities
+
+LABELS = ("entail", "neutral", "contra")
+BATCH = 32
+
+
+class NliModel:
+    """Label order comes from the model's own id2label, as checkpoints differ in it."""
+
+    def __init__(self, ref: Ref, model: Any, tokenizer: Any) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        named = {index: str(label).lower() for index, label in model.config.id2label.items()}
+        self._order = [_index_of(word, named, ref) for word in LABELS]
+
+    @torch.inference_mode()
+    def __call__(self, pairs: Sequence[Pair]) -> list[Probabilities]:
+        found: list[Probabilities] = []
+        for start in range(0, len(pairs), BATCH):
+            first, second = zip(*pairs[start : start + BATCH], strict=True)
+            batch = self._tokenizer(list(first), list(second), padding=True, truncation=True, return_tensors="pt")
+            logits = self._model(**batch.to(self._model.device)).logits.float()
+            for row in logits.softmax(-1)[:, self._order].tolist():
+                found.append((row[0], row[1], row[2]))
+        return found
+
+
+def _index_of(word: str, named: dict[int, str], ref: Ref) -> int:
+    for index, label in named.items():
+        if label.startswith(word):
+            return int(index)
+    raise InvalidInput(
+        f"{ref} has the labels {sorted(named.values())}; an NLI model has entailment, neutral, contradiction"
+    )

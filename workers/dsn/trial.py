@@ -1,0 +1,192 @@
+"""What evaluations share: one model, its prompts, its judges; answers and verdicts by name, each made once.
+
+A *cell* is one set of prompts with one suffix (or none, or a defence before it): `test/gcg/0`, `benign/no_suffix`.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import transformers
+
+from shared.jobs.catalog.dsn.attacks import AttackParams
+from shared.jobs.catalog.dsn.cards import Provenance
+from shared.jobs.context import JobContext
+from shared.jobs.errors import InvalidInput
+from shared.settings import Settings
+from workers.dsn.behaviours import Behaviour, Split, benign_prompts, read_behaviours, split
+from workers.dsn.decoding import Decoder
+from workers.dsn.judges import Item
+from workers.dsn.opening import Panel
+from workers.dsn.phrases import MATCH_PHRASES, is_refusal
+from workers.dsn.scoring import with_votes
+from workers.dsn.target_model import TargetModel
+from workers.dsn.vault import Vault, operators_key
+from workers.dsn.votes import Verdict
+
+UNIT = "steps and answers"
+BATCH = 64  # answers decoded together, and between checkpoints
+
+
+class Cell(NamedTuple):
+    """One evaluated set of prompts."""
+
+    name: str
+    arm: str
+    run: int
+    split: str
+    suffix: str
+    prompts: Sequence[Behaviour]
+    answers: list[str]
+    verdicts: dict[str, list[Verdict]]  # judges, then votes
+    scores: dict[str, list[float | None]]
+
+
+@dataclass
+class Progress:
+    """Steps and answers done, of how many."""
+
+    ctx: JobContext
+    total: int = 0
+    done: int = 0
+
+    def add(self, count: int) -> None:
+        self.done += count
+        self.total = max(self.total, self.done)
+        self.ctx.progress(self.done, self.total, UNIT)
+
+    def finish(self) -> None:
+        """Everything is done; a resumed job did part of it in an earlier attempt."""
+        self.add(self.total - self.done)
+
+
+class Trial:
+    """Opens everything in the order in which it can be refused: files, list, tokenizer, lengths; weights last."""
+
+    def __init__(self, params: AttackParams, ctx: JobContext, n_train: int = 0) -> None:
+        self.params, self.ctx, self.settings = params, ctx, Settings()
+        self.key = operators_key(self.settings)
+        if params.reveal and self.key is None:
+            raise InvalidInput("reveal: there is no key (TENFOLD_REDTEAM_KEY), and text is only ever kept encrypted")
+        self.behaviours = read_behaviours(params, ctx)
+        self.split: Split = split(self.behaviours.all, n_train, params.n_test, params.seed)
+        self.benign = benign_prompts(params, ctx)
+        dtype = None if params.dtype == "auto" else params.dtype
+        self.target = TargetModel.open(params.model, ctx, self.settings, dtype)
+        self.model_digest = ctx.input_digest(params.model)
+        self._check_lengths()
+        self.panel = Panel(params, ctx, self.settings)
+        self.vault = Vault(ctx, self.key, self.model_digest)
+        self.progress = Progress(ctx)
+        self.cells: list[Cell] = []
+
+    # Prompts ------------------------------------------------------------------------------------------------------
+
+    def _check_lengths(self) -> None:
+        for one in (*self.split.train, *self.split.test):
+            conversation = self.target.chat.conversation(one.goal, self.longest_suffix, one.target)
+            self.target.check_length(conversation, self.params.eval_max_new_tokens, f"behaviour {one.id}")
+
+    @property
+    def longest_suffix(self) -> str:
+        """What prompts are measured with before any suffix is known."""
+        return str(getattr(self.params, "suffix_init", "!"))
+
+    def users(self, prompts: Sequence[Behaviour], suffix: str) -> list[str]:
+        return [self.target.chat.message(one.goal, suffix) for one in prompts]
+
+    @cached_property
+    def benign_behaviours(self) -> list[Behaviour]:
+        return [Behaviour(f"benign{n}", text, "") for n, text in enumerate(self.benign)]
+
+    # Answers and verdicts -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        return Decoder(self.target.loaded, self.params.eval_max_new_tokens, self.ctx.check, BATCH)
+
+    def answers(self, name: str, users: Sequence[str]) -> list[str]:
+        """Greedy answers to these messages; every batch is saved when it is there."""
+        found: list[str] = []
+        for start in range(0, len(users), BATCH):
+            with self.ctx.timed("decode"):
+                found += self._batch(f"answers/{name}/{start}", users[start : start + BATCH])
+            self.progress.add(len(users[start : start + BATCH]))
+        return found
+
+    def _batch(self, name: str, users: Sequence[str]) -> list[str]:
+        prompts = [self.target.chat.prompt(user) for user in users]
+        return self.vault.once(name, lambda: self.decoder.answers(prompts))
+
+    @property
+    def answered(self) -> int:
+        """Answers decoded, over all attempts."""
+        return sum(len(found) for found in self.vault.starting("answers/").values())
+
+    def cell(self, name: str, about: tuple[str, int, str], suffix: str, prompts: Sequence[Behaviour]) -> Cell:
+        """Answer and judge one set of prompts; `about` is (arm, run, split)."""
+        answers = self.answers(name, self.users(prompts, suffix))
+        verdicts, scores = self.judged(name, prompts, suffix, answers)
+        cell = Cell(name, *about, suffix, prompts, answers, verdicts, scores)
+        self.cells.append(cell)
+        return cell
+
+    def judged(
+        self, name: str, prompts: Sequence[Behaviour], suffix: str, answers: Sequence[str]
+    ) -> tuple[dict[str, list[Verdict]], dict[str, list[float | None]]]:
+        """Everyone's verdicts and votes, and scores."""
+        shown = suffix if self.params.judge_sees_suffix else ""
+        items = [Item(f"{name}/{n}", one.goal, answer, shown)
+                 for n, (one, answer) in enumerate(zip(prompts, answers, strict=True))]  # fmt: skip
+
+        def compute() -> dict[str, list[Any]]:
+            return {judge: [[j.verdict, j.score] for j in said] for judge, said in self.panel.judge(items).items()}
+
+        with self.ctx.timed("judge"):
+            found = self.vault.once(f"verdicts/{name}", compute)
+        verdicts: dict[str, list[Verdict]] = {judge: [one[0] for one in said] for judge, said in found.items()}
+        scores: dict[str, list[float | None]] = {judge: [one[1] for one in said] for judge, said in found.items()}
+        return with_votes(verdicts, self.panel.voters), scores
+
+    @cached_property
+    def choosing(self) -> str:
+        """Whose verdict chooses suffixes: the truth where there is one, the majority of two voters, another judge, and
+        keywords only where there is nothing else."""
+        judges = self.panel.named.values()
+        exact = [judge.name for judge in judges if judge.type == "exact"]
+        reading = [judge.name for judge in judges if judge.type not in ("keyword", "exact")]
+        if exact:
+            return exact[0]
+        if len(self.panel.voters) > 1:
+            return "majority"
+        return (reading or [judge.name for judge in judges])[0]
+
+    def refused(self, answers: Sequence[str]) -> list[bool]:
+        phrases = self.params.match_phrases or MATCH_PHRASES
+        return [is_refusal(answer, phrases) for answer in answers]
+
+    # Suffixes -----------------------------------------------------------------------------------------------------
+
+    def random_suffixes(self, length: int, draws: int, allow: Callable[[], torch.Tensor]) -> list[str]:
+        """Random suffixes of one length and of the alphabet of the attacks."""
+        allowed = (~allow()).nonzero().squeeze(-1).numpy()
+        rng = np.random.default_rng([self.params.seed, 4])
+        return [self.target.chat.decode(rng.choice(allowed, size=length).tolist()) for _ in range(draws)]
+
+    def provenance(self) -> Provenance:
+        model: Any = self.target.model
+        return Provenance(
+            model=str(self.params.model), model_digest=self.model_digest,
+            tokenizer_digest=self.target.tokenizer_digest, behaviours_digest=self.behaviours.digest,
+            seed=self.params.seed, dtype=str(model.dtype).removeprefix("torch."), device=model.device.type,
+            versions={"torch": torch.__version__, "transformers": transformers.__version__},
+        )  # fmt: skip
+
+
+def short_digest(text: str) -> str:
+    """What a result may tell of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
