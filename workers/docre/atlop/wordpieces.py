@@ -35,21 +35,23 @@ def word_pieces(document: Document, tokenizer: Any, max_len: int) -> Pieces:
             if (s, t) in closes:
                 pieces.append(MARK)
         sentences.append((begin, len(pieces)))
-    empty = tokenizer.build_inputs_with_special_tokens([])
-    room = max_len - len(empty)
+    start, end = start_tokens(tokenizer), end_tokens(tokenizer)
+    room = max_len - len(start) - len(end)
     own = tokenizer.convert_tokens_to_ids(pieces[:room])
-    offset = len(start_tokens(tokenizer))
+    offset = len(start)
     entities = [[openings[m.sent_id, m.start] + offset for m in entity] for entity in document.entities]
-    shifted = [(min(start, room) + offset, min(end, room) + offset) for start, end in sentences]
-    return Pieces(tokenizer.build_inputs_with_special_tokens(own), entities, shifted, len(pieces) > room)
+    shifted = [(min(a, room) + offset, min(b, room) + offset) for a, b in sentences]
+    return Pieces([*start, *own, *end], entities, shifted, len(pieces) > room)
 
 
 def start_tokens(tokenizer: Any) -> list[int]:
-    return list(tokenizer.build_inputs_with_special_tokens([]))[:1]
+    """What stands before a text: [CLS], <s>."""
+    return list(tokenizer("")["input_ids"])[:1]
 
 
 def end_tokens(tokenizer: Any) -> list[int]:
-    return list(tokenizer.build_inputs_with_special_tokens([]))[1:]
+    """What stands after it: [SEP], </s>."""
+    return list(tokenizer("")["input_ids"])[1:]
 
 
 def _marks(document: Document) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:

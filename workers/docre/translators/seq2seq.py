@@ -69,14 +69,25 @@ class Seq2SeqTranslator:
         given = self._tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=MAX_TOKENS)
         given = given.to(self._model.device)
         made = self._model.generate(
-            input_ids=given["input_ids"], attention_mask=given["attention_mask"], num_beams=1, do_sample=False,
-            max_new_tokens=MAX_TOKENS, output_attentions=True, return_dict_in_generate=True, **self._forced,
-        )  # fmt: skip
+            input_ids=given["input_ids"],
+            attention_mask=given["attention_mask"],
+            num_beams=1,
+            do_sample=False,
+            max_new_tokens=self._longest(given["input_ids"].shape[1]),
+            output_attentions=True,
+            return_dict_in_generate=True,
+            **self._forced,
+        )
         # cross_attentions: per step, per layer (batch, heads, 1, source); → (batch, steps, source)
         steps = [torch.stack(layers).mean(dim=(0, 2))[:, -1] for layers in made.cross_attentions]
         attention = torch.stack(steps, dim=1).float().cpu().numpy()
         return [self._answer(texts[n], given["input_ids"][n].tolist(), given["attention_mask"][n].sum().item(),
                              made.sequences[n, 1:].tolist(), attention[n]) for n in range(len(texts))]  # fmt: skip
+
+    def _longest(self, source: int) -> int:
+        """Subwords of an answer: one that runs on is cut, and none outgrows the checkpoint's positions."""
+        positions = getattr(self._model.config, "max_position_embeddings", None) or 2 * MAX_TOKENS
+        return int(max(1, min(MAX_TOKENS, 3 * source + 16, positions - 2)))
 
     def _answer(self, text: str, source: list[int], length: int, target: list[int], attention: Any) -> Translated:
         source_words = subwords(self._tokenizer, source[: int(length)])

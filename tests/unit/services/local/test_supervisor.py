@@ -59,7 +59,7 @@ def test_what_the_cluster_needs_first_starts_first(settings, layout, monkeypatch
     text = render(layout, programs(settings, layout, redteam=False))
     groups = understood(layout, text, monkeypatch).process_group_configs
     waits = {process.name for group in groups for process in group.process_configs if not process.autostart}
-    assert waits == {"ray", "flower"}
+    assert waits == {"ray", "flower", "annotation"}
 
 
 def test_processes_get_a_home_of_the_clusters_own(layout, monkeypatch):
