@@ -68,7 +68,7 @@ def run_worker(
     app = make_worker_app(settings, pool)
     app.worker_main(
         [
-            "worker", f"--queues={pool}", f"--hostname={name}", f"--concurrency={slots}", "--pool=prefork",
+            "--quiet", "worker", f"--queues={pool}", f"--hostname={name}", f"--concurrency={slots}", "--pool=prefork",
             "--pool-start-method=spawn", "--without-gossip", "--without-mingle", f"--loglevel={settings.log_level}",
         ]
     )  # fmt: skip

@@ -87,7 +87,8 @@ def test_a_failed_attempt_is_marked_so(traced, endpoint):
 
 def test_a_workers_lines_name_job_attempt_kind_and_trace(traced, endpoint, job, spans):
     pool = "gpu" if (traced.layout.logs / "worker-gpu.log").read_text().count(job.id) else "cpu"
-    lines = [json.loads(line) for line in (traced.layout.logs / f"worker-{pool}.log").read_text().splitlines()]
+    text = (traced.layout.logs / f"worker-{pool}.log").read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     about = [line for line in lines if line.get("job_id") == job.id and line["event"] in ("claimed", "ended")]
     assert [line["event"] for line in about] == ["claimed", "ended"]
     assert {(line["attempt"], line["kind"], line["trace_id"]) for line in about} == {
