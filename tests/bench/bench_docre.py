@@ -4,7 +4,7 @@
 
 Documents per CPU-second: our own processes and all of the engine's are counted. The peer is what a script's author
 would write: `apertium -f html` with tags around mentions, a process per sentence; it is timed on some sentences and
-told per document. Documents are `$TENFOLD_REAL_DATA/docre_transfer/redocred_test.json`, or our own where that is absent.
+told per document. Documents are `$TENFOLD_REAL_DATA/docre_transfer/redocred_test.json`, or our own without it.
 """
 
 import html
