@@ -22,6 +22,9 @@ STARTS_S = 30
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Its address; the bucket `tenfold-test` is empty and there."""
+    from s3fs import S3FileSystem  # optional
+
+    S3FileSystem.clear_instance_cache()  # it goes by arguments, and an earlier server's address is none
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
