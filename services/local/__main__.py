@@ -52,12 +52,13 @@ def status(
 
 @app.command()
 def demo(
+    methods: Annotated[list[str] | None, typer.Argument(help="Only these methods' stops; all when none.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running afterwards.")] = False,
 ) -> None:
     """Start the cluster if it isn't up, run the tour through its HTTP API, stop what was started."""
     running = Cluster(Settings())  # one that runs keeps its settings; the demo's own attacks the stand-in only
     cluster = running if running.is_supervised() else Cluster(Settings(), redteam="stand_in")
-    raise typer.Exit(run_demo(cluster, out, keep=keep))
+    raise typer.Exit(run_demo(cluster, out, keep=keep, methods=methods or ()))
 
 
 def _table(lines: list[Health]) -> Table:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from services.client import ClientError, Job, Tenfold
 from services.local.cluster import Cluster
+from services.local.errors import CannotStart
 from services.local.tour import Stop, TourFailed, stops
 
 POLL_S = 0.2
@@ -18,8 +19,9 @@ INTERRUPTED = 130
 """The exit code of a program ended by Ctrl-C."""
 
 
-def run_demo(cluster: Cluster, out: Console, *, keep: bool) -> int:
-    """The exit code: 0 when every job of the tour succeeded."""
+def run_demo(cluster: Cluster, out: Console, *, keep: bool, methods: Sequence[str] = ()) -> int:
+    """The exit code: 0 when every job of the tour, or of these methods' stops, succeeded. Raises CannotStart."""
+    chosen = _stops_of(methods)
     for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal too leaves nothing running
         signal.signal(ending, signal.default_int_handler)
     was_running = cluster.is_supervised()
@@ -29,7 +31,7 @@ def run_demo(cluster: Cluster, out: Console, *, keep: bool) -> int:
             cluster.up()
         out.print(f"The cluster is up at {cluster.url} after {time.monotonic() - started:.1f} s.")
         with Tenfold(cluster.url, patience_s=30) as tenfold:
-            Tour(tenfold, out).run(stops())
+            Tour(tenfold, out).run(chosen)
         _print_places(cluster, out)
     except (TourFailed, ClientError) as failure:
         out.print(f"[red]The tour stopped:[/] {failure}")
@@ -43,6 +45,14 @@ def run_demo(cluster: Cluster, out: Console, *, keep: bool) -> int:
                 cluster.down()
     out.print(f"Done in {time.monotonic() - started:.0f} s.{_afterwards(keep or was_running)}")
     return 0
+
+
+def _stops_of(methods: Sequence[str]) -> list[Stop]:
+    """The stops of these methods; all of them when none is named."""
+    known = [stop.method for stop in stops()]
+    if unknown := [method for method in methods if method not in known]:
+        raise CannotStart(f"the tour has no stop of {', '.join(unknown)}; it has: {', '.join(known)}")
+    return [stop for stop in stops() if not methods or stop.method in methods]
 
 
 class Tour:

@@ -43,10 +43,14 @@ class Embedded:
         own = {"TENFOLD_DATA": str(self.layout.data), "TENFOLD_PORT_BASE": str(self.base), "HOME": str(self.home)}
         return kept | own | {"PYTHONPATH": str(SOURCE)} | self.settings
 
-    def run(self, *arguments: str, module: str = "services.local") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, module: str = "services.local", timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """One command. Its output is captured: that hangs if a process of the cluster keeps hold of it."""
         command = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
 
     def up(self, *options: str) -> None:
         done = self.run("up", *options)

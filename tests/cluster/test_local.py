@@ -170,7 +170,7 @@ def test_other_settings_restart_only_what_they_concern(cluster):
     before = {name: cluster.pid(name) for name in SUPERVISED}
     cluster.up("--redteam")
     after = {name: cluster.pid(name) for name in SUPERVISED}
-    assert {name for name in SUPERVISED if before[name] != after[name]} == {"gateway"}
+    assert {name for name in SUPERVISED if before[name] != after[name]} == {"gateway", "worker-cpu"}
     assert "redteam" in cluster.run("me", module="services.cli").stdout
     cluster.up()
     assert "redteam" not in cluster.run("me", module="services.cli").stdout
