@@ -52,7 +52,9 @@ class AnalyseParams(Params):
         description="Each a log_env.json array, JSONL with a run a line, or a govsim.simulate job.",
     )
     labels: list[Annotated[Text, Field(min_length=1, max_length=200)]] | None = Field(
-        None, description="Group name for each source. Left out: a run's experiment and models or policies."
+        None,
+        description="Group name for each source. Left out: a run's condition (scenario, experiment, models or policies,"
+        " and what else differs from the experiment's defaults).",
     )
     replies: Source | None = Field(
         None, description="JSONL {run, month, agent, reply} with what the models said: finds runs that failed silently."
