@@ -15,7 +15,7 @@ from shared.data.instruction_tasks import read_tasks
 from shared.jobs.catalog.insta import IndexParams
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput, Permanent
-from shared.models.folder import read_folder
+from shared.models.folder import describe_folder
 from shared.models.sentence_encoder import SentenceEncoder, can_run
 from workers.insta.encoders import digest_of_folder, folder_of, open_encoder
 from workers.insta.index import Index, open_index
@@ -147,11 +147,11 @@ class Indexing:
     def _check_base(self, base: Index) -> None:
         """Vectors of two encoders don't go together. Raises InvalidInput, before any weights load."""
         said, folder = base.manifest["encoder"], folder_of(self.params.encoder, self.ctx)
-        digest, longest = digest_of_folder(folder, str(self.params.encoder)), read_folder(folder).longest
+        digest, cut_at = digest_of_folder(folder, str(self.params.encoder)), describe_folder(folder).cut_at
         asked = said["backend"] if self.params.backend == "best" else self.params.backend
         for what, theirs, ours in (
             ("an encoder of digest", said["digest"][:12], digest[:12]),
-            ("max_tokens", said["max_tokens"], min(self.params.max_tokens, longest)),
+            ("max_tokens", said["max_tokens"], cut_at(self.params.max_tokens)),
             ("backend", said["backend"], asked),
         ):
             if theirs != ours:

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 from shared.jobs.errors import InvalidInput
-from shared.models.folder import read_folder
+from shared.models.folder import describe_folder
 
 
 def unpack_folder(path: Path, digest: str, cache: Path, name: str) -> Path:
@@ -35,4 +35,4 @@ def digest_of_packed(packed: bytes, work_dir: Path) -> str:
     """The digest that an encoder has once it is unpacked."""
     path = work_dir / "packed-encoder.tar"
     path.write_bytes(packed)
-    return read_folder(unpack_folder(path, "packed-encoder", work_dir, "encoder.tar")).digest
+    return describe_folder(unpack_folder(path, "packed-encoder", work_dir, "encoder.tar")).digest
