@@ -4,15 +4,13 @@ What the fast scan finds is scored again in float64 row by row, so that order an
 scanned, and equal vectors tie. `Searcher.nearest` is the entry point.
 """
 
-import importlib
-import importlib.util
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.insta.faiss_codes import has_faiss, load_faiss, scalar_index
 from workers.insta.scoring import DECIMALS
 
 Floats = NDArray[np.float64]
@@ -39,8 +37,7 @@ class Searcher:
 
     def __init__(self, vectors: NDArray[np.float16], use_faiss: bool | None = None) -> None:
         self.vectors = np.asarray(vectors)  # a mapped array without its slower class
-        installed = importlib.util.find_spec("faiss") is not None
-        self._faiss = _FaissScan(vectors) if (installed if use_faiss is None else use_faiss) else None
+        self._faiss = _FaissScan(vectors) if (has_faiss() if use_faiss is None else use_faiss) else None
         self._kept: dict[type, NDArray[Any]] = {}
 
     def nearest(
@@ -103,26 +100,11 @@ class Searcher:
 
 
 class _FaissScan:
-    """FAISS over the mapped vectors themselves: its float16 codes are our rows, byte for byte."""
+    """A scan of the mapped vectors themselves."""
 
     def __init__(self, vectors: NDArray[np.float16]) -> None:
-        with warnings.catch_warnings():  # SWIG's types have no __module__
-            warnings.simplefilter("ignore", DeprecationWarning)
-            faiss: Any = importlib.import_module("faiss")
-
-        self._faiss = faiss
-        self._vectors = vectors  # the view below borrows its memory
-        self._index = faiss.IndexScalarQuantizer(
-            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        codes = np.asarray(vectors).reshape(-1).view(np.uint8)
-        if len(codes):
-            try:
-                view = faiss.MaybeOwnedVectorUInt8.create_view
-                self._index.codes = view(faiss.swig_ptr(codes), codes.nbytes, self._index.codes.owner)
-            except (AttributeError, TypeError):  # another release of FAISS: it gets a copy
-                faiss.copy_array_to_vector(codes, self._index.codes)
-        self._index.ntotal = len(vectors)
+        self._faiss, self._index = load_faiss(), scalar_index(vectors)
+        self._vectors = vectors  # the codes are its memory
 
     def scan(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> tuple[Ints, Floats]:
         params, faiss = None, self._faiss

@@ -31,6 +31,11 @@ class IndexParams(Params):
         description="Embed each task's example too, for the method data_sample. Left out: a merge keeps those of "
         "base_index, else false.",
     )
+    graph: bool = Field(
+        False,
+        description="Build HNSW graphs too, for queries with search graph; from a million instructions on, without a "
+        "head.",
+    )
     base_index: IndexRef | None = Field(None, description="An index whose vectors are reused where nothing changed.")
     update: Literal["replace", "merge"] = Field(
         "replace",
