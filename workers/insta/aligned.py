@@ -15,6 +15,7 @@ from shared.models.pooled import load_pooled
 from shared.models.sentence_encoder import SentenceEncoder, Tokenised
 from workers.insta.devices import training_device
 from workers.insta.losses import distance_to_identity
+from workers.insta.unpacking import add_file
 
 BATCH = 16
 
@@ -126,10 +127,3 @@ class Full:
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight.detach().cpu().contiguous() for name, weight in state.items()}
-
-
-def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """With a fixed owner and no time: equal files give equal bytes."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
-    tar.addfile(info, io.BytesIO(data))

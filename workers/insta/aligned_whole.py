@@ -1,8 +1,6 @@
 """Training all of an encoder that Sentence-Transformers reads and our forward pass does not."""
 
 import copy
-import io
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +9,9 @@ from torch import Tensor, nn
 
 from shared.models.sentence_encoder import SentenceEncoder, Tokenised
 from shared.models.whole_encoder import WholeEncoder, quiet
-from workers.insta.aligned import Full, add_file
+from workers.insta.aligned import Full
 from workers.insta.devices import training_device
+from workers.insta.unpacking import pack_folder
 
 
 class FullWhole(Full):
@@ -26,17 +25,10 @@ class FullWhole(Full):
 
     def packed(self) -> bytes:
         """The trained encoder, as Sentence-Transformers saves it, in a tar."""
-        out = io.BytesIO()
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-        ):
+        with tempfile.TemporaryDirectory() as folder:
             with quiet():
                 self.module.save(folder, create_model_card=False)
-            for file in sorted(Path(folder).rglob("*")):
-                if file.is_file():
-                    add_file(tar, file.relative_to(folder).as_posix(), file.read_bytes())
-        return out.getvalue()
+            return pack_folder(Path(folder))
 
     def _embedded(self, batch: Sequence[Tokenised]) -> Tensor:
         with quiet():

@@ -28,6 +28,7 @@ from workers.insta.many import answer_many
 from workers.insta.retrieval import retriever_of, stored_vectors
 from workers.insta.selection import asked_of, select, target_warnings
 from workers.insta.targets import inline_target
+from workers.insta.unpacking import pack_folder
 
 
 def index(params: IndexParams, ctx: JobContext) -> IndexResult:
@@ -50,7 +51,8 @@ def index(params: IndexParams, ctx: JobContext) -> IndexResult:
         if indexing.alignment:
             members["head.npy"] = indexing.head
         if params.encoder.scheme in ("file", "job"):
-            members["encoder.tar"] = ctx.input(params.encoder)  # an upload may go, the index stays
+            given = ctx.input(params.encoder)
+            members["encoder.tar"] = pack_folder(given) if given.is_dir() else given  # an upload may go, an index stays
         if linked is not None:
             members[GRAPH] = linked
         if embedded.samples is not None:

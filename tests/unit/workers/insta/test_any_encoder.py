@@ -66,6 +66,17 @@ def test_the_index_has_the_same_members_and_names_the_encoder_by_its_digest(inde
     assert vectors[: len(wanted)] == pytest.approx(wanted, abs=1e-3)
 
 
+def test_without_a_cluster_its_folder_may_be_given_as_it_is(indexed, static, context, tmp_path):
+    ctx = context(tmp_path, {ENCODER: static[0]})
+    result = index(IndexParams(library="builtin:tasks", encoder=ENCODER), ctx)
+    ctx.close()
+    assert result.encoder == indexed[0].encoder
+    with tarfile.open(tmp_path / "index.tar") as tar:
+        packed = io.BytesIO(tar.extractfile("encoder.tar").read())
+    with tarfile.open(fileobj=packed) as tar:
+        assert "modules.json" in tar.getnames()
+
+
 def test_a_query_finds_its_task(indexed, context, tmp_path):
     ctx = context(tmp_path, {INDEX: indexed[1]})
     result = query(QueryParams(index=INDEX, instructions=["Sort the list of numbers in ascending order."], k=3), ctx)
