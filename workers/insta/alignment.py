@@ -128,7 +128,8 @@ class Alignment:
                 f"recipe pairs finds no two instructions of one data set in {self.index.name}; use recipe category"
             )
         pairs = Pairs(rows[pairs.u], rows[pairs.v], pairs.labels, pairs.forced)
-        return PairRecipe(pairs, self.params.epochs, self.params.batch or PAIR_BATCH, self.params.seed)
+        params = self.params
+        return PairRecipe(pairs, params.epochs, params.batch or PAIR_BATCH, params.seed, params.warm_up)
 
     def _rows(self, task: int) -> Ints:
         return np.arange(self.index.offsets[task], self.index.offsets[task + 1])
