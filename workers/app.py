@@ -59,7 +59,7 @@ def run_worker(
 
     Two workers of one pool on one machine need different names."""
     name = f"{name or pool}@{socket.gethostname()}"
-    os.environ["TENFOLD_WORKER"] = name  # inherited by the children
+    os.environ |= {"TENFOLD_WORKER": name, "TENFOLD_POOL": pool}  # for the children
     tracing.name_service(f"tenfold-worker-{pool}")
     configure_logs(settings.log_level)
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
