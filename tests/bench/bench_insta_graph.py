@@ -1,9 +1,9 @@
-"""Approximate search by graphs beside the exact scan, at a million instructions.
+"""Approximate search by graphs beside the exact scan, of a million instructions.
 
     ./tenfold bench insta_graph [--quick]
 
 Vectors are real instructions' with noise (cosine about .9 to the original), so that they lie around kinds of task as
-instructions do, and random ones, the worst case for a graph. In CPU time of one thread. About ten minutes on one core.
+instructions do, and random ones (one graph's), the worst case. In CPU time of one thread. About ten minutes on one core.
 `--quick`: 20,000 vectors.
 """
 
@@ -20,7 +20,7 @@ from shared.data.builtin import shipped
 from shared.data.instruction_tasks import read_tasks
 from shared.models.sentence_encoder import SentenceEncoder
 from tests.bench.bench_insta import D, K, library_path, one_thread
-from workers.insta.graph import Graph, built, shards
+from workers.insta.graph import SHARD_ROWS, Graph, built, shards
 from workers.insta.search import Searcher
 
 NOISE = 0.48  # length of what is added to a unit vector
@@ -35,7 +35,7 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
         size = 20_000 if quick else 1_000_000
         return [
             *_rows(Path(folder), "real instructions with noise", size, around),
-            *_rows(Path(folder), "random", size, None),
+            *_rows(Path(folder), "random", min(size, SHARD_ROWS), None),
         ]
 
 
