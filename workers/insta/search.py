@@ -50,6 +50,7 @@ class Searcher:
         k, scanned = min(k, available), min(available, k + SPARE)
         while True:
             rows, rough = self._scan(query, scanned, allowed)
+            rows = rows[rough >= rough[k - 1] - 2 * NEAR_TIE]  # the others can't be among the first k
             found = self._exact(query, rows, rows if tie_rank is None else tie_rank[rows])
             # what was not scanned is at most rough[-1], give or take rounding
             if scanned == available or rough[-1] < found.cosines[k - 1] - NEAR_TIE:
@@ -74,7 +75,7 @@ class Searcher:
 
     def exact(self, query: NDArray[Any], rows: Ints) -> Floats:
         """Cosines of one query to some rows in float64, each summed the same way; to DECIMALS."""
-        chosen = np.asarray(self.vectors[rows], np.float64)
+        chosen = np.asarray(self.vectors.take(rows, axis=0), np.float64)
         cosines: Floats = np.round((chosen * np.asarray(query, np.float64)).sum(axis=1), DECIMALS)
         return cosines
 
