@@ -238,14 +238,16 @@ def test_a_penalty_lifts_even_unseen_categories(unseen, official_categories):
 @pytest.mark.slow
 def test_a_larger_penalty_lifts_unseen_categories_too(unseen):
     found = unseen(penalty=0.03)
-    assert (found.after.ndcg, found.after_strict.ndcg) == pytest.approx((0.572, 0.466), abs=0.02)
+    assert (found.after.ndcg, found.after_strict.ndcg) == pytest.approx((0.572, 0.466), abs=0.025)
+    assert found.after.ndcg > found.before.ndcg
 
 
 @pytest.mark.slow
 def test_without_a_penalty_the_development_split_gains_most(align_development, measured):
     _, path = align_development(penalty=0, learning_rate=1e-3)
     found = measured(path, ["insta"])
-    assert found["insta", False].metrics["ndcg@10"].micro == pytest.approx(0.704, abs=0.02)
+    values = [found["insta", strict].metrics["ndcg@10"].micro for strict in (False, True)]
+    assert values == pytest.approx([0.673, 0.679], abs=0.012)  # with the default penalty .646 and .632
 
 
 def test_alignment_without_a_penalty_harms_unseen_categories(unseen):
@@ -297,11 +299,12 @@ def test_a_head_of_natural_instructions_carries_over_to_flans_targets_among_p3(
 
 
 @pytest.mark.slow
-def test_a_head_of_natural_instructions_harms_p3_among_itself(carried, context, p3, tmp_path):
+def test_a_head_of_natural_instructions_does_not_help_p3_among_itself(carried, context, p3, tmp_path):
     path = carried([record for record in p3 if record["role"] == "train"])
     before, after = gain(context, tmp_path / "e", path, {})
     assert before == pytest.approx(0.759, abs=0.035)  # of the original task's templates, by max
-    assert after == pytest.approx(0.718, abs=0.035)
+    assert after == pytest.approx(0.743, abs=0.02)
+    assert after < before  # by less than chance would explain
 
 
 # How P3 is refined ----------------------------------------------------------------------------------------------------
