@@ -3,7 +3,7 @@
     ./tenfold bench insta_graph [--quick]
 
 Vectors are real instructions' with noise (cosine about .9 to the original), so that they lie around kinds of task as
-instructions do, and random ones (one graph's), the worst case. In CPU time of one thread; about ten minutes.
+instructions do, and random ones (one graph's), the worst case. In CPU time of one thread; about four minutes.
 `--quick`: 20,000 vectors.
 """
 
