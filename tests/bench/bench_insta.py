@@ -31,8 +31,9 @@ from shared.models.sentence_encoder import SentenceEncoder
 from tests.synthetic_insta import synthetic_index
 from workers.insta.index import Index
 from workers.insta.jobs import index
-from workers.insta.retrieval import Retriever, Rules, Target, Vectors
+from workers.insta.retrieval import Retriever, Rules, Vectors
 from workers.insta.search import Searcher
+from workers.insta.targets import Target
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -22,8 +22,9 @@ from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from workers.insta.devices import training_device
 from workers.insta.index import Index
-from workers.insta.retrieval import Ranker, Retriever, Rules, retriever_of, stored_vectors, target_of_task
+from workers.insta.retrieval import Ranker, Retriever, Rules, retriever_of, stored_vectors
 from workers.insta.seq2seq import Examples, Score, Size, Vocabulary, collate, draw, loss_of, score, small_t5
+from workers.insta.targets import target_of_task
 
 CHECKPOINT_STEPS = 100
 SCORES = "scores.jsonl"

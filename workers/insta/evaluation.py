@@ -18,18 +18,9 @@ from shared.metrics.retrieval import all_metrics, bootstrap_interval, macro_mean
 from workers.insta.encoders import encoder_of
 from workers.insta.filtering import Candidates, candidates
 from workers.insta.index import Index
-from workers.insta.retrieval import (
-    Bools,
-    Ranker,
-    Rules,
-    Target,
-    Vectors,
-    retriever_of,
-    stored_vectors,
-    target_of_task,
-)  # fmt: skip
+from workers.insta.retrieval import Bools, Ranker, Rules, Vectors, retriever_of, stored_vectors
 from workers.insta.scoring import Ints
-from workers.insta.targets import read_targets
+from workers.insta.targets import Target, read_targets, target_of_task
 
 COMPARED = "ndcg@10"
 PER_QUERY = "queries.jsonl"

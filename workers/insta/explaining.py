@@ -9,8 +9,9 @@ from shared.jobs.catalog.insta import BestPair, Selected
 from workers.insta.bm25 import contributions
 from workers.insta.index import Index
 from workers.insta.library import StoredTask
-from workers.insta.retrieval import Scored, Target
+from workers.insta.retrieval import Scored
 from workers.insta.search import Searcher
+from workers.insta.targets import Target
 
 TERMS = 8
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from shared.jobs.catalog.insta import MethodFigures
 from workers.insta.index import Index
-from workers.insta.retrieval import Target
 from workers.insta.selection import Selection
+from workers.insta.targets import Target
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]

@@ -8,8 +8,9 @@ from shared.jobs.catalog.insta import Filters
 from shared.jobs.errors import InvalidInput
 from workers.insta.index import Index
 from workers.insta.library import text_hash
-from workers.insta.retrieval import ONLY, Bools, Target
+from workers.insta.retrieval import Bools
 from workers.insta.scoring import Ints
+from workers.insta.targets import ONLY, Target
 
 COLUMN_FILTERS = {"sources": "source", "datasets": "dataset", "categories": "category", "splits": "split"}
 HASHED_AT_ONCE = 65_536

@@ -10,9 +10,9 @@ from workers.insta.answers import within_bound
 from workers.insta.encoders import encoder_of
 from workers.insta.explaining import Explainer
 from workers.insta.filtering import Candidates
-from workers.insta.retrieval import Retriever, Target, Vectors
+from workers.insta.retrieval import Retriever, Vectors
 from workers.insta.selection import Asked, above_minimum, asked_of, filter_warnings, rules_of, target_warnings
-from workers.insta.targets import read_targets
+from workers.insta.targets import Target, read_targets
 
 RESULTS = "results.jsonl"
 CHUNK = 1_000  # queries between checkpoints

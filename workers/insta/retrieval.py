@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.data.instruction_tasks import Instance
 from shared.jobs.errors import InvalidInput
 from shared.models.sentence_encoder import SentenceEncoder
 from workers.insta import scoring
@@ -23,6 +22,7 @@ from workers.insta.index_file import GRAPH
 from workers.insta.moments import Spread, background
 from workers.insta.scoring import Aggregate, Ints, Ranking
 from workers.insta.search import NEAR_TIE, SPARE, Searcher
+from workers.insta.targets import Target
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -30,21 +30,6 @@ Ranker = Literal["insta", "insta_unaligned", "bm25", "random", "all", "data_samp
 RRF_CONSTANT = 60
 FEW = 4
 """Where so many times the tasks asked for are candidates, only the first are scored in float64."""
-ONLY = "target"
-"""The id of a target that a query writes out."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What somebody wants a model to be good at."""
-
-    id: str
-    instructions: tuple[str, ...]
-    dataset: str | None = None
-    category: str | None = None
-    example: Instance | None = None
-    number: int | None = None  # in the library, if it is one of its tasks
-    where: str = "the target"
 
 
 @dataclass(frozen=True)
@@ -294,12 +279,6 @@ def _shuffled(candidates: Ints, target: Target, seed: int) -> Ranking:
     """An order of its own for every target, the same for the same seed."""
     salt = int.from_bytes(hashlib.sha256(target.id.encode()).digest(), "big")
     return Ranking(np.random.default_rng([seed, salt]).permutation(candidates), None)
-
-
-def target_of_task(index: Index, number: int, where: str = "task_id") -> Target:
-    """A task of the library as a target."""
-    task = index.task(number)
-    return Target(task.id, task.instructions, task.dataset, task.category, task.example, number, where)
 
 
 def stored_vectors(index: Index, number: int) -> Vectors:

@@ -13,8 +13,9 @@ from shared.models.sentence_encoder import SentenceEncoder
 from workers.insta.bm25 import STOP_WORDS, WORD
 from workers.insta.explaining import Explainer
 from workers.insta.filtering import Candidates
-from workers.insta.retrieval import Retriever, Rules, Scored, Target, Vectors, no_example
+from workers.insta.retrieval import Retriever, Rules, Scored, Vectors, no_example
 from workers.insta.scoring import Ints, Ranking, default_k
+from workers.insta.targets import Target
 
 CURVE = 50  # ranks drawn beyond k
 FOREIGN = 0.3  # share of letters outside the Latin alphabet

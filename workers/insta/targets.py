@@ -1,5 +1,6 @@
 """Targets of a job: inline, a task of the library, or a file of many."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.data.instruction_tasks import Instance, InstructionTask, read_tasks
@@ -7,7 +8,28 @@ from shared.jobs.catalog.insta import MAX_INSTRUCTIONS, QueryParams
 from shared.jobs.errors import InvalidInput
 from workers.insta.index import Index
 from workers.insta.refinement import refined
-from workers.insta.retrieval import ONLY, Target, target_of_task
+
+ONLY = "target"
+"""The id of a target that a query writes out."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What somebody wants a model to be good at."""
+
+    id: str
+    instructions: tuple[str, ...]
+    dataset: str | None = None
+    category: str | None = None
+    example: Instance | None = None
+    number: int | None = None  # in the library, if it is one of its tasks
+    where: str = "the target"
+
+
+def target_of_task(index: Index, number: int, where: str = "task_id") -> Target:
+    """A task of the library as a target."""
+    task = index.task(number)
+    return Target(task.id, task.instructions, task.dataset, task.category, task.example, number, where)
 
 
 def inline_target(params: QueryParams, index: Index) -> Target:

@@ -14,7 +14,8 @@ from workers.insta import faiss_codes, graph
 from workers.insta.graph import Graph, built, shards
 from workers.insta.index import Index
 from workers.insta.jobs import align, index, query
-from workers.insta.retrieval import Retriever, Rules, Target, Vectors
+from workers.insta.retrieval import Retriever, Rules, Vectors
+from workers.insta.targets import Target
 
 pytest.importorskip("faiss")
 LIBRARY, INDEX = ("file:" + letter * 64 for letter in "ab")

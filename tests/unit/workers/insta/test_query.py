@@ -12,9 +12,10 @@ from workers.insta import encoders, many
 from workers.insta.index import Index, derive
 from workers.insta.index_file import unpack
 from workers.insta.jobs import query
-from workers.insta.retrieval import Target, _shuffled
+from workers.insta.retrieval import _shuffled
 from workers.insta.search import Searcher
 from workers.insta.selection import looks_english
+from workers.insta.targets import Target
 
 INDEX, QUERIES = "file:" + "b" * 64, "file:" + "c" * 64
 SORT = "Sort the list of numbers in ascending order."

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from workers.insta import search
-from workers.insta.retrieval import Retriever, Rules, Target, Vectors
+from workers.insta.retrieval import Retriever, Rules, Vectors
 from workers.insta.search import Searcher
+from workers.insta.targets import Target
 
 D = 64
 BACKS = [
