@@ -21,7 +21,7 @@ from shared.models.sentence_encoder import can_run
 from tests.synthetic_insta import synthetic_index
 from workers.insta import encoders, indexing
 from workers.insta.index import Index, open_folder
-from workers.insta.index_file import MEMBERS, unpack, write_tar
+from workers.insta.index_file import NEEDED, unpack, write_tar
 from workers.insta.jobs import index, query
 from workers.insta.moments import background
 
@@ -46,9 +46,7 @@ def landscape(task):
 def test_an_index_holds_what_it_says(make_index, landscape, encoder, tmp_path):
     result, path = make_index(tmp_path, landscape)
     with tarfile.open(path) as tar:
-        assert [member.name for member in tar] == [
-            name for name in MEMBERS if name not in ("head.npy", "samples.npy", "encoder.tar")
-        ]
+        assert [member.name for member in tar] == list(NEEDED)
     found = opened(path, tmp_path / "unpacked")
     texts = [text for each in landscape for text in each["instructions"]]
     assert (result.tasks, result.instructions, result.encoded, result.duplicates) == (8, 15, 15, 0)
