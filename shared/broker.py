@@ -16,6 +16,7 @@ from shared import tracing
 from shared.jobs.catalog import catalog, pools
 from shared.jobs.record import Priority
 from shared.jobs.spec import JobSpec
+from shared.logs import configure_logs
 from shared.sentinel import sentinel_of
 from shared.settings import Settings
 
@@ -69,9 +70,11 @@ def make_app(redis_url: str, pool: str | None = None) -> Celery:
 
 
 def __getattr__(name: str) -> Any:
-    """`celery -A shared.broker:app` (Flower) makes the app from the environment's settings."""
+    """`celery -A shared.broker:app` (Flower) makes the app from the environment's settings; it logs like all others."""
     if name == "app":
-        return make_app(Settings().redis)
+        settings = Settings()
+        configure_logs(settings.log_level)  # before Tornado, which leaves a root logger alone that has a handler
+        return make_app(settings.redis)
     raise AttributeError(name)
 
 
