@@ -2,16 +2,19 @@
 
 Stock float32 GEMMs take three times as long for three rows as for one, although the weights are read once: a
 verification pass then costs what speculation saves. `skinny_gemm.cpp` reads the weights once for all rows. It is
-compiled with the machine's g++ into a cache folder, under the digest of source, compiler, flags and processor. Without
-a compiler `compiled` gives None and says why, and `torch` computes: the kernel's oracle.
+compiled with the machine's g++ into a cache folder, under the digest of source, compiler, flags and processor. Images
+hold no compiler: their build stage compiles it once per level of x86-64 (`compile_levels`), and the highest that the
+processor has is taken. With neither `compiled` gives None and says why, and `torch` computes: the kernel's oracle.
 """
 
 import ctypes
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +24,12 @@ from torch import Tensor
 
 SOURCE = Path(__file__).with_name("skinny_gemm.cpp")
 FLAGS = ("-O3", "-march=native", "-funroll-loops", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
+LEVELS = {
+    "x86-64-v4": frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
+    "x86-64-v3": frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}),
+}
+"""What the kernel is compiled for in an image, best first, and what a processor must have for it."""
+SHIPPED = Path(sys.prefix) / "share" / "tenfold" / "kernels"
 COMPILE_TIMEOUT_S = 120
 Say = Callable[[str], None]
 
@@ -57,17 +66,45 @@ class SkinnyGemm:
 def compiled(cache: Path, say: Say = lambda text: None) -> SkinnyGemm | None:
     """The kernel, compiled now or before; None where that isn't possible, and `say` is told why."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        say("no C++ compiler on this machine: verification rows take the plain product")
+    shipped = None if compiler else shipped_for(SHIPPED)
+    if compiler is None and shipped is None:
+        say("no C++ compiler on this machine, and no kernel came with it: verification rows take the plain product")
         return None
     try:
-        return _loaded(_library(compiler, cache))
+        return _loaded(_library(compiler, cache) if compiler else shipped)
     except (OSError, subprocess.SubprocessError) as error:
         detail = (
             error.stderr.decode(errors="replace")[:500] if isinstance(error, subprocess.CalledProcessError) else error
         )
         say(f"the skinny product could not be compiled, verification rows take the plain one: {detail}")
         return None
+
+
+def compile_levels(folder: Path) -> list[Path]:
+    """The kernel for each level, with the OpenMP library it needs beside it; on other processors none.
+
+    Raises OSError, CalledProcessError."""
+    if platform.machine() != "x86_64":
+        return []
+    compiler = os.environ.get("CXX", "g++")
+    folder.mkdir(parents=True, exist_ok=True)
+    asked = subprocess.run([compiler, "-print-file-name=libgomp.so.1"], check=True, capture_output=True, text=True)
+    shutil.copy(asked.stdout.strip(), folder / "libgomp.so.1")
+    libraries = []
+    for level in LEVELS:
+        library = folder / f"skinny-{level}.so"
+        flags = [f"-march={level}" if flag == "-march=native" else flag for flag in FLAGS]
+        command = [compiler, *flags, "-Wl,-rpath,$ORIGIN", str(SOURCE), "-o", str(library)]
+        subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_TIMEOUT_S)
+        libraries.append(library)
+    return libraries
+
+
+def shipped_for(folder: Path) -> Path | None:
+    """The best of the folder's libraries that this processor can run."""
+    has = set(_processor().decode(errors="replace").split())
+    found = (folder / f"skinny-{level}.so" for level, needs in LEVELS.items() if needs <= has)
+    return next((library for library in found if library.exists()), None)
 
 
 @lru_cache(maxsize=4)

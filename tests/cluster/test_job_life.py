@@ -130,6 +130,14 @@ def test_flower_tells_the_truth_about_how_tasks_ended(tenfold, idle, cluster):
     eventually(lambda: {job_id: shown().get(job_id) for job_id in ids.values()} == {v: k for k, v in ids.items()}, 15)
 
 
+def test_every_line_of_every_service_and_worker_is_json(cluster):
+    names = ("gateway", "reconciler", "annotation", "flower", "worker-cpu", "worker-test")
+    for name in names:
+        lines = (cluster.layout.logs / f"{name}.log").read_text().splitlines()
+        assert all({"event", "level", "timestamp"} <= set(json.loads(line)) for line in lines), name
+        assert lines or name == "annotation", name
+
+
 def test_a_society_runs_on_after_the_ray_head_was_killed(tenfold, cluster):
     first = tenfold.wait(tenfold.submit("govsim.simulate", {"runs": 5}).id, timeout_s=60)
     assert first.state == "succeeded"

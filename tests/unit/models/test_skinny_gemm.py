@@ -1,11 +1,12 @@
 """The skinny kernel against torch's product, its independence of neighbours, its cache, and life without a compiler."""
 
+import platform
 import shutil
 
 import pytest
 import torch
 
-from shared.models.skinny_gemm import SOURCE, compiled
+from shared.models.skinny_gemm import LEVELS, SOURCE, compile_levels, compiled, shipped_for
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
@@ -83,3 +84,34 @@ def test_a_compiler_that_fails_leaves_the_plain_product(tmp_path, monkeypatch):
 
 def test_the_source_ships_beside_its_module():
     assert "skinny_product" in SOURCE.read_text()
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiled for levels of x86-64")
+def test_without_a_compiler_the_best_kernel_that_came_along_computes(tmp_path, monkeypatch):
+    libraries = compile_levels(tmp_path)
+    assert [library.name for library in libraries] == ["skinny-x86-64-v4.so", "skinny-x86-64-v3.so"]
+    monkeypatch.setattr("shared.models.skinny_gemm.SHIPPED", tmp_path)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    said: list[str] = []
+    kernel = compiled(tmp_path / "cache", said.append)
+    if kernel is None:
+        pytest.skip(f"a processor older than x86-64-v3: {said}")
+    x, weight = torch.randn(3, 130), torch.randn(70, 130)
+    torch.testing.assert_close(kernel.product(x, kernel.pack(weight), 70), x @ weight.t(), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "chosen"),
+    [
+        pytest.param("avx avx2 bmi1 bmi2 f16c fma movbe avx512f avx512bw avx512cd avx512dq avx512vl", "v4", id="v4"),
+        pytest.param("avx avx2 bmi1 bmi2 f16c fma movbe avx512f", "v3", id="half-of-v4"),
+        pytest.param("sse4_2 avx", None, id="older"),
+    ],
+)
+def test_a_processor_gets_the_highest_level_it_has(tmp_path, monkeypatch, flags, chosen):
+    for level in LEVELS:
+        (tmp_path / f"skinny-{level}.so").touch()
+    monkeypatch.setattr("shared.models.skinny_gemm._processor", lambda: f"flags : {flags}".encode())
+    found = shipped_for(tmp_path)
+    assert (found and found.name) == (f"skinny-x86-64-{chosen}.so" if chosen else None)
