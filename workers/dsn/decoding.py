@@ -48,7 +48,7 @@ class Decoder:
 
     def _room(self, ids: Sequence[int]) -> int:
         context = self._loaded.context
-        return min(self._max, context - len(ids)) if context else self._max
+        return max(1, min(self._max, context - len(ids))) if context else self._max
 
 
 def _greedy(number: int, most: int) -> ChatCall:

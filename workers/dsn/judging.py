@@ -42,8 +42,9 @@ class Judged:
 
 def judge_rows(params: JudgeParams, ctx: JobContext, settings: Settings) -> Judged:
     """Read, judge, and drop partial refusals as the policy says."""
-    rows = read_rows(ctx.input(params.responses), _needed(params))
-    labels = [_label(row, params, number) for number, row in enumerate(rows, start=1)]
+    numbered = read_rows(ctx.input(params.responses), _needed(params))
+    rows = [row for _, row in numbered]
+    labels = [_label(row, params, line) for line, row in numbered]
     kept = [i for i, label in enumerate(labels) if params.label is None or label is not None]
     chosen = [rows[i] for i in kept]
     if not chosen:
@@ -87,8 +88,8 @@ def _needed(params: JudgeParams) -> dict[str, str]:
     return texts | labels | annotators | {one.column: f"the verdicts of {one.judge}" for one in params.verdicts}
 
 
-def _label(row: Row, params: JudgeParams, number: int) -> bool | None:
-    return is_positive(row[params.label], params.partial, number) if params.label else None
+def _label(row: Row, params: JudgeParams, line: int) -> bool | None:
+    return is_positive(row[params.label], params.partial, line) if params.label else None
 
 
 def _stored(value: str, one: StoredVerdicts) -> Verdict:

@@ -95,8 +95,8 @@ class Search:
             if candidates:
                 return candidates
         raise InvalidInput(
-            f"no candidate of {type(self.prompts[0].model).__name__}'s tokenizer survives being written out and read "
-            "again behind this suffix; choose another suffix_init, or set filter_candidates to false"
+            f"no candidate survives being written out and read again by the tokenizer of {self._reachability}; choose "
+            "another suffix_init, or set filter_candidates to false"
         )
 
     # Resuming -----------------------------------------------------------------------------------------------------

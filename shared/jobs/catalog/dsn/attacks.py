@@ -36,12 +36,15 @@ class Authorisation(BaseModel):
 
 
 class Perplexity(BaseModel):
-    """The perplexity filter."""
+    """The perplexity filter; its clean texts are the harmless prompts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     quantile: float = Field(1.0, gt=0, le=1, description="Of the clean texts' values, which is the threshold.")
     window: int = Field(10, ge=1, le=1000, description="Tokens of a window in the windowed variant.")
+    reference: Annotated[Ref, Schemes("hub", "file", "job", "builtin")] | None = Field(
+        None, description="The language model that texts are unlikely under; left out: the model itself."
+    )
 
 
 class Smooth(BaseModel):

@@ -90,7 +90,7 @@ def test_benign_prompts_come_from_prompt_or_goal(small, tmp_path):
     ctx = LocalContext(tmp_path / "ctx", inputs={BENIGN: tmp_path / "p.csv"})
     assert sorted(benign_prompts(params, ctx)) == ["How are you?", "What time is it?"]
     (tmp_path / "p.csv").write_text("id,text\n1,a\n")
-    with pytest.raises(InvalidInput, match="row 1 has neither prompt nor goal"):
+    with pytest.raises(InvalidInput, match="line 2 has neither prompt nor goal"):
         benign_prompts(params, ctx)
     with pytest.raises(InvalidInput, match="holds no prompts"):
         benign_prompts(small(behaviours=FILE, judges=judges, benign="builtin:tasks"), ctx)

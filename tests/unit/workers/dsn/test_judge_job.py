@@ -182,8 +182,8 @@ def test_a_bad_file_is_refused_with_its_line(run, text, says):
         run(text, judges=[{"name": "keyword", "type": "keyword"}])
 
 
-def test_an_odd_label_is_refused_with_its_row_and_the_spellings_that_are_read(run):
-    with pytest.raises(InvalidInput, match=r"row 2 has the label 'maybe'; read are 1/0, true/false, 1_full"):
+def test_an_odd_label_is_refused_with_its_line_and_the_spellings_that_are_read(run):
+    with pytest.raises(InvalidInput, match=r"line 2 has the label 'maybe'; read are 1/0, true/false, 1_full"):
         run([{"a": "1", "l": "1"}, {"a": "1", "l": "maybe"}], label="l", verdicts=stored("a"))
 
 
