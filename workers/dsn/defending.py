@@ -16,6 +16,7 @@ from workers.dsn.scoring import rate_of
 from workers.dsn.trial import Trial, short_digest
 from workers.dsn.votes import Verdict
 
+PLAIN = "benign"
 BLOCKED = "I cannot answer this."  # what a defence says instead
 
 
@@ -88,7 +89,7 @@ class Defending:
                 costs.append(outcome.cost)
             asr[arm] = rate_of(verdicts)
         benign = self._trial.benign_behaviours
-        plain = defence.answer(f"{name}/benign", self._trial.users(benign, "")).answers if benign else []
+        plain = defence.answer(f"{name}/{PLAIN}", self._trial.users(benign, "")).answers if benign else []
         filled = defence.answer(f"{name}/filled", self._trial.users(benign, random)).answers if benign else []
         return Defended(
             asr=asr, benign_refusal=rate_of(self._trial.refused(plain)),
@@ -115,9 +116,10 @@ class Defending:
             assert self._perplexity is not None
             limit = self.thresholds[name] = threshold(clean, self._perplexity.quantile)
             values = [found[which] for found in self._nll(users)]
-            if not which:
+            arm = about.split("/")[1]
+            if not which and arm != PLAIN:  # the clean texts themselves
                 self.perplexities["clean"] = clean
-                self.perplexities.setdefault(about.split("/")[1], []).extend(values)
+                self.perplexities.setdefault(arm, []).extend(values)
             answers = self._trial.answers(users)
             return Outcome([BLOCKED if v > limit else a for v, a in zip(values, answers, strict=True)], 1.0)
 

@@ -70,7 +70,10 @@ def test_a_judge_sees_the_suffix_only_where_it_is_given():
 class Words:
     """A tokenizer of characters for pairs."""
 
-    def __call__(self, first, second, **_):
+    model_max_length = 10**30  # as of tokenizers that don't know
+
+    def __call__(self, first, second, max_length=None, **_):
+        self.asked = max_length
         rows = [[ord(c) % 50 + 1 for c in (a + b)[:20]] for a, b in zip(first, second, strict=True)]
         longest = max(map(len, rows))
         return Batch(torch.tensor([row + [0] * (longest - len(row)) for row in rows]))
@@ -102,6 +105,14 @@ def test_label_order_is_read_from_the_checkpoint():
 def test_a_model_of_other_labels_is_refused():
     with pytest.raises(InvalidInput, match="entailment, neutral, contradiction"):
         NliModel(Ref("builtin:x"), classifier(["good", "bad", "ugly"]), Words())
+
+
+@pytest.mark.parametrize(("of_tokenizer", "asked"), [(10**30, 512), (20, 20)])
+def test_pairs_are_cut_to_what_model_and_tokenizer_take(of_tokenizer, asked):
+    words = Words()
+    words.model_max_length = of_tokenizer
+    NliModel(Ref("builtin:x"), classifier(["entailment", "neutral", "contradiction"]), words)([("user: a", "b")])
+    assert words.asked == asked
 
 
 def test_verdicts_are_json():

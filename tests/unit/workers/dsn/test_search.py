@@ -334,25 +334,3 @@ def test_another_seed_gives_another_trajectory(make_search):
         make_search(seed=1).step().suffix
     ) == 2
     assert make_search(seed=1).step().suffix != make_search(seed=2).step().suffix
-
-
-def test_the_kept_suffix_is_the_one_with_most_success_and_not_the_lowest_loss(make_search, tmp_path):
-    """Ties go to the lower loss; keywords don't come into it."""
-    from shared.jobs.local import LocalContext
-    from workers.dsn.attack import Arm, Attack, Look, Schedule
-    from workers.dsn.vault import Vault
-
-    ctx = LocalContext(tmp_path)
-    successes = iter([0.5, 1.0, 1.0, 0.25])
-
-    def look(suffix, step):
-        success = next(successes)
-        return Look(success, 0.0, None, int(success * 4), 0)
-
-    attack = Attack(Arm("dsn", 10.0), 0, make_search(), Schedule(8, 2, False), look, Vault(ctx, None, "d"), ctx,
-                    lambda steps: None)  # fmt: skip
-    found = attack.found(attack.search.current, 3)
-    ctx.release()
-    assert found["chosen"]["step"] == 6  # the later of two with success 1 has the lower loss
-    assert found["last"]["step"] == 8
-    assert found["last"]["total"] <= found["chosen"]["total"]

@@ -207,7 +207,7 @@ def test_a_resumed_job_still_says_which_judge_was_not_heard(small, tmp_path, key
     second.release()
 
 
-# Progress, and what is told early --------------------------------------------------------------------------------------
+# Progress, and what is told early -------------------------------------------------------------------------------------
 
 
 def test_progress_never_passes_its_total_and_ends_with_it(tmp_path):
