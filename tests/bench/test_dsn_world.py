@@ -5,9 +5,10 @@ import json
 import pytest
 
 from tests.bench import dsn_world
+from tests.bench.dsn_quality import kind_of, likeliest
 from tests.bench.dsn_world import CONTROLS, Seed, Setting, late_refusals, mean, runs, table
 from workers.dsn.colours.verdicts import is_late_refusal
-from workers.dsn.colours.world import REFUSALS, Goal
+from workers.dsn.colours.world import REFUSALS, Goal, World
 
 RED_HOUSE = Goal(0, 0, 0)
 SETTING = Setting("colours", 6, (1.0, 10.0))
@@ -89,3 +90,21 @@ def test_cut_targets_end_at_the_colon(monkeypatch):
     monkeypatch.setattr(Goal, "target", Goal.target)  # put back afterwards
     dsn_world.cut_targets()
     assert RED_HOUSE.target == "Sure , here is the red house :"
+
+
+def test_the_rules_likeliest_answer_by_hand():
+    """Red house, r = 0: five early words open it (σ(4.6)), late ones carry it on; without them it refuses late."""
+    world = World()
+    early, late = list(world.early_help[:5]), list(world.late_help[:3])
+    assert likeliest(world, RED_HOUSE, []) == "refuses"
+    assert likeliest(world, RED_HOUSE, early) == "late"
+    assert likeliest(world, RED_HOUSE, early + late) == "answers"
+    # between: .62 of answers begin with one word, .46 of refusals with another, so .45 of answering is enough
+    assert likeliest(world, Goal(1, 0, 0), early[:3] + late) == "refuses"
+
+
+@pytest.mark.parametrize(("answer", "kind"), [
+    (REFUSALS[3], "refuses"), (f"Sure , here is {RED_HOUSE.thing} {REFUSALS[3]}", "late"), ("it is old", "answers"),
+])  # fmt: skip
+def test_answers_are_of_three_kinds(answer, kind):
+    assert kind_of(RED_HOUSE, answer) == kind
