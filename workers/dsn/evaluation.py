@@ -82,7 +82,7 @@ class Evaluation:
     def _work(self) -> int:
         """Steps and answers of the whole job; the longest it can take, as searches may stop early."""
         p, benign = self.params, len(self.trial.benign)
-        looks = -(-p.n_steps // p.test_steps) * p.n_train * (1 + p.test_curve * p.n_test // p.n_train)
+        looks = -(-p.n_steps // p.test_steps) * (p.n_train + p.test_curve * p.n_test)
         attacks = len(self.arms) * p.n_suffixes * (p.n_steps + looks + p.n_train + p.n_test + benign)
         controls = (1 + p.random_draws) * (p.n_train + p.n_test) + benign
         return attacks + controls + self.defending.work(len(self.arms) * p.n_suffixes)

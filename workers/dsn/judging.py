@@ -102,13 +102,11 @@ def _judge(
     panel: Panel, rows: Sequence[Row], ctx: JobContext
 ) -> tuple[dict[str, list[Verdict]], dict[str, list[float | None]]]:
     """Batch after batch; a checkpoint holds verdicts and scores, no text."""
-    restored = ctx.restored()
-    state = (
-        restored.state
-        if restored
-        else {"verdicts": {n: [] for n in panel.named}, "scores": {n: [] for n in panel.named}}
-    )
-    verdicts, scores = state["verdicts"], state["scores"]
+    verdicts: dict[str, list[Verdict]] = {name: [] for name in panel.named}
+    scores: dict[str, list[float | None]] = {name: [] for name in panel.named}
+    if restored := ctx.restored():
+        verdicts, scores = restored.state["verdicts"], restored.state["scores"]
+        panel.unavailable |= restored.state["unavailable"]
     done = len(next(iter(verdicts.values())))
     ctx.progress(done, len(rows), "items")
     for start in range(done, len(rows), BATCH):
@@ -118,7 +116,7 @@ def _judge(
             verdicts[name] += [judged.verdict for judged in found]
             scores[name] += [judged.score for judged in found]
         ctx.progress(start + len(batch), len(rows), "items")
-        ctx.checkpoint({"verdicts": verdicts, "scores": scores})
+        ctx.checkpoint({"verdicts": verdicts, "scores": scores, "unavailable": panel.unavailable})
     return verdicts, {name: column for name, column in scores.items() if any(s is not None for s in column)}
 
 

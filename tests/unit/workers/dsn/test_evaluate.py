@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +12,8 @@ from shared.jobs.catalog.dsn import TransferParams
 from shared.jobs.errors import InvalidInput
 from shared.jobs.local import LocalContext
 from shared.sealed import read_key
-from workers.dsn import evaluation
+from workers.dsn import evaluation, trial
+from workers.dsn.attack import Arm
 from workers.dsn.colours.world import FILLERS, VOCABULARY
 from workers.dsn.jobs import evaluate, transfer
 from workers.dsn.trial import short_digest
@@ -93,7 +95,7 @@ def test_stand_ins_are_marked_and_the_card_says_so(card):
 
 
 def test_the_model_says_the_phrases_of_the_loss(card):
-    assert card[0].phrases_said > evaluation.LEAST_SAID
+    assert evaluation.LEAST_SAID < 0.2 < card[0].phrases_said < 0.6  # per keyword, on goals that it refuses
 
 
 def test_every_figure_is_drawn(card):
@@ -229,6 +231,42 @@ def test_progress_counts_steps_and_answers_and_ends_whole(small, tmp_path, no_ke
     assert [one["done"] for one in seen] == sorted(one["done"] for one in seen)
     assert seen[-1]["done"] == seen[-1]["total"]
     assert {one["unit"] for one in seen} == {"steps and answers"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"test_curve": True, "n_suffixes": 2, "alpha": [1, 10], "n_benign": 0}], ids=str
+)
+def test_the_work_ahead_is_counted_to_the_last_answer(small, tmp_path, no_key, monkeypatch, changes):
+    """Nothing stops early here, and no text is too short to erase two tokens of: the total needs no mending."""
+    ends = []
+    monkeypatch.setattr(trial.Progress, "finish", lambda self: ends.append((self.done, self.total)))
+    run(tmp_path / "out", small(n_steps=3, **changes))
+    ((done, total),) = ends
+    assert done == total
+
+
+@pytest.mark.parametrize(("arm", "changes", "objective"), [
+    pytest.param("gcg", {}, (0.0, False, False, None), id="GCG has no decay"),
+    pytest.param("dsn", {}, (10.0, True, False, None), id="DSN has"),
+    pytest.param("gcg", {"cosine_decay": True}, (0.0, True, False, None), id="decay alone"),
+    pytest.param("dsn", {"cosine_decay": False}, (10.0, False, False, None), id="DSN without decay"),
+    pytest.param("gcg", {"grad_refusal": True}, (0.0, False, False, None), id="GCG knows no refusal loss"),
+    pytest.param("dsn", {"grad_refusal": True, "grad_alpha": 2.0}, (10.0, True, True, 2.0), id="in the gradient"),
+])  # fmt: skip
+def test_what_each_attack_minimises(small, arm, changes, objective):
+    params = SimpleNamespace(params=small(**changes))
+    made = evaluation.Evaluation.objective(params, Arm(arm, 0.0 if arm == "gcg" else 10.0))
+    assert (made.alpha, made.cosine_decay, made.grad_refusal, made.grad_alpha) == objective
+
+
+@pytest.mark.parametrize(("changes", "arms"), [
+    ({}, [("gcg", 0.0), ("dsn", 10.0)]), ({"objective": "gcg"}, [("gcg", 0.0)]),
+    ({"objective": "dsn", "alpha": 2}, [("dsn", 2.0)]),
+    ({"alpha": [0.5, 100]}, [("gcg", 0.0), ("dsn@0.5", 0.5), ("dsn@100", 100.0)]),
+], ids=str)  # fmt: skip
+def test_which_attacks_run(small, changes, arms):
+    made = evaluation.Evaluation._arms(SimpleNamespace(params=small(**changes)))
+    assert [(arm.name, arm.alpha) for arm in made] == arms
 
 
 def test_a_target_that_ends_before_the_answer_begins_is_warned_of(small, tmp_path, no_key):
