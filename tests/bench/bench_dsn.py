@@ -184,7 +184,7 @@ class Bench:
             target, decay = torch.zeros(length, dtype=torch.long), torch.ones(length)
             fast = window_losses(logits, target, decay, weights).refusal
             difference = float((fast - looped(logits, keywords)).abs().max())
-            assert difference <= 1e-6, difference
+            assert difference <= 1e-7, difference
 
             def ours(logits: Any = logits, target: Any = target, decay: Any = decay, weights: Any = weights) -> float:
                 return cpu_ms(lambda: window_losses(logits, target, decay, weights))

@@ -95,8 +95,6 @@ def benign_prompts(params: AttackParams, ctx: JobContext) -> list[str]:
         from workers.dsn.colours.world import goals
 
         found = [goal.text for goal in goals(restricted=False)]
-    elif params.benign.scheme == "builtin":
-        raise InvalidInput(f"{params.benign} holds no prompts; give a CSV with prompt or goal")
     else:
         rows = read_rows(ctx.input(params.benign), {}, "benign")
         found = [_prompt(one) for one in rows]

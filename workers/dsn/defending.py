@@ -147,9 +147,12 @@ class Defending:
         defence = self._params.defences.erase_and_check
         assert defence is not None
         versions = [erased(self._trial.target.chat.tokenizer, user, defence.d) for user in users]
-        answers = iter(self._trial.answers([version for each in versions for version in each]))
-        kept = []
+        flat = [version for each in versions for version in each]
+        answers = self._trial.answers(flat)
+        by = defence.checker
+        refused = self._trial.refused_by(by, flat, answers) if by else self._trial.refused(answers)
+        said, checked, kept = iter(answers), iter(refused), []
         for each in versions:
-            found = [next(answers) for _ in each]
-            kept.append(BLOCKED if any(self._trial.refused(found)) else found[0])
-        return Outcome(kept, sum(map(len, versions)) / len(versions) - 1)
+            found, refusals = [next(said) for _ in each], [next(checked) for _ in each]
+            kept.append(BLOCKED if any(refusals) else found[0])
+        return Outcome(kept, len(flat) / len(versions) - 1)

@@ -155,19 +155,29 @@ class Trial:
     ) -> tuple[dict[str, list[Verdict]], dict[str, list[float | None]]]:
         """Everyone's verdicts and votes, and scores. A judge hears the same answer to the same goal once in a job."""
         shown = suffix if self.params.judge_sees_suffix else ""
-        items = [_item(one.goal, answer, shown) for one, answer in zip(prompts, answers, strict=True)]
-        fresh = {item.key: item for item in items if self.vault.get(item.key) is None}
-        for batch in in_batches(list(fresh.values())):
-            self._hear(batch)
-        found = [self.vault.get(item.key) for item in items]
+        items = [_item(one.goal, answer, shown, "verdict") for one, answer in zip(prompts, answers, strict=True)]
+        found = self._heard(items, list(self.panel.named))
         verdicts: dict[str, list[Verdict]] = {judge: [one[judge][0] for one in found] for judge in self.panel.named}
         scores: dict[str, list[float | None]] = {judge: [one[judge][1] for one in found] for judge in self.panel.named}
         return with_votes(verdicts, self.panel.voters), scores
 
-    def _hear(self, items: Sequence[Item]) -> None:
+    def refused_by(self, judge: str, requests: Sequence[str], answers: Sequence[str]) -> list[bool]:
+        """Whether one judge says that these requests were refused; an abstention is no refusal."""
+        pairs = zip(requests, answers, strict=True)
+        found = self._heard([_item(request, answer, "", f"checked/{judge}") for request, answer in pairs], [judge])
+        return [one[judge][0] is False for one in found]
+
+    def _heard(self, items: Sequence[Item], judges: Sequence[str]) -> list[dict[str, tuple[Verdict, float | None]]]:
+        """(verdict, score) of these judges, by item."""
+        fresh = {item.key: item for item in items if self.vault.get(item.key) is None}
+        for batch in in_batches(list(fresh.values())):
+            self._hear(batch, judges)
+        return [self.vault.get(item.key) for item in items]
+
+    def _hear(self, items: Sequence[Item], judges: Sequence[str]) -> None:
         """Verdicts and scores by item, saved when they are there; with them, which judges couldn't be heard."""
         with self.ctx.timed("judge"):
-            said = self.panel.judge(items)
+            said = {judge: self.panel.hear(judge, items) for judge in judges}
         for number, item in enumerate(items):
             heard = {judge: (judged[number].verdict, judged[number].score) for judge, judged in said.items()}
             self.vault.put(item.key, heard)
@@ -222,5 +232,5 @@ def short_digest(text: str) -> str:
     return digest(text)[:16]
 
 
-def _item(goal: str, answer: str, shown: str) -> Item:
-    return Item(f"verdict/{digest(json.dumps([goal, shown, answer]))}", goal, answer, shown)
+def _item(goal: str, answer: str, shown: str, about: str) -> Item:
+    return Item(f"{about}/{digest(json.dumps([goal, shown, answer]))}", goal, answer, shown)

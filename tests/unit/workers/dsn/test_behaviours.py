@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from shared.jobs.errors import InvalidInput
 from shared.jobs.local import LocalContext
@@ -152,5 +153,5 @@ def test_benign_prompts_come_from_prompt_or_goal(small, tmp_path):
     (tmp_path / "p.csv").write_text("id,text\n1,a\n")
     with pytest.raises(InvalidInput, match="line 2 has neither prompt nor goal"):
         benign_prompts(params, ctx)
-    with pytest.raises(InvalidInput, match="holds no prompts"):
-        benign_prompts(small(behaviours=FILE, judges=judges, benign="builtin:tasks"), ctx)
+    with pytest.raises(ValidationError, match="benign"):
+        small(behaviours=FILE, judges=judges, benign="builtin:tasks")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from shared.jobs.errors import InvalidInput
 from shared.jobs.local import LocalContext
@@ -196,6 +197,34 @@ def test_a_prompt_is_refused_if_any_shortened_version_is_refused(make):
     assert {arm: rate.successes for arm, rate in found.defended["erase_and_check"].asr.items()} == {"gcg": 0, "dsn": 4}
     assert found.defended["erase_and_check"].cost == 1
     assert all(len(users) == 8 for users in scripted.asked[2:])
+
+
+def test_a_judge_may_be_the_checker_and_hears_the_shortened_request(make):
+    """It knows a refusal that is in no list of phrases; where it abstains nothing is refused."""
+
+    class Checker(Reading):
+        def judge(self, items):
+            self.read += [item.goal for item in items]
+            return [Judged({"closed": False, "odd": None}.get(item.response, True)) for item in items]
+
+    answers = {"f00": YES, "f01": "closed", "f02": "odd"}
+    found, trial, _ = make(lambda user: answers.get(word(user), YES),
+                           {"erase_and_check": {"d": 1, "checker": "reading"}}, n_benign=0)  # fmt: skip
+    judge = trial.panel._judges["reading"] = Checker()
+    trial.panel.named["other"] = trial.panel.named["reading"]
+    trial.panel._judges["other"] = Reading()  # is asked about the cells, and not about shortened requests
+    found.run({"gcg": ["f01 f00"], "dsn": ["f02 f00"]}, RANDOM, [])
+    assert {arm: rate.successes for arm, rate in found.defended["erase_and_check"].asr.items()} == {"gcg": 0, "dsn": 4}
+    assert f"{trial.split.test[0].goal} f01" in judge.read
+    assert len(trial.panel._judges["other"].read) < len(judge.read)
+
+
+@pytest.mark.parametrize("checker", ["nobody", "truth"])
+def test_only_a_judge_of_the_job_that_reads_any_text_may_be_the_checker(small, checker):
+    judges = [{"name": "truth", "type": "exact"}, {"name": "kw", "type": "keyword"}]
+    with pytest.raises(ValidationError, match="those are: kw"):
+        small(judges=judges, defences={"erase_and_check": {"checker": checker}})
+    assert small(judges=judges, defences={"erase_and_check": {"checker": "kw"}})
 
 
 def test_erasing_no_token_is_the_plain_model_at_no_cost(make):

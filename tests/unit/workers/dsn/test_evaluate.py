@@ -86,6 +86,13 @@ def test_every_defence_has_its_success_its_over_refusal_and_its_cost(card):
         assert defences["none"].asr[arm] == card[0].asr[arm]["test"]["exact"]  # both runs
 
 
+def test_a_look_reads_whole_answers_so_its_success_is_that_of_the_card(card):
+    """Not the first tokens only, in which a late refusal can't be seen."""
+    for arm in ARMS:
+        at_looks = sum(round(3 * one.train_success) for one in card[0].suffixes if one.arm == arm)
+        assert at_looks == card[0].asr[arm]["train"]["exact"].successes
+
+
 def test_stand_ins_are_marked_and_the_card_says_so(card):
     result = card[0]
     assert {one.name: one.stand_in for one in result.judges} == {"keyword": False, "nli": True, "exact": True}

@@ -114,13 +114,18 @@ def test_a_message_is_decoded_once_whoever_asks_and_the_answers_come_in_order(an
     assert opened.answered == 3
 
 
-def test_answers_are_decoded_in_batches_and_each_is_saved(answering, monkeypatch):
+@pytest.mark.parametrize(("count", "batches"), [
+    pytest.param(2 * BATCH + 5, [BATCH, BATCH, 5], id="a rest"),
+    pytest.param(2 * BATCH, [BATCH, BATCH], id="a multiple of the batch has no empty one after it"),
+    pytest.param(0, [], id="nothing"),
+])  # fmt: skip
+def test_answers_are_decoded_in_batches_and_each_is_saved(answering, monkeypatch, count, batches):
     opened, _ = answering
     saves = []
     monkeypatch.setattr(opened.vault, "save", lambda: saves.append(opened.answered))
-    opened.answers([f"message {n}" for n in range(2 * BATCH + 5)])
-    assert opened.decoder.batches == [BATCH, BATCH, 5]
-    assert saves == [BATCH, 2 * BATCH, 2 * BATCH + 5]
+    opened.answers([f"message {n}" for n in range(count)])
+    assert opened.decoder.batches == batches
+    assert saves == [sum(batches[: n + 1]) for n in range(len(batches))]
 
 
 def test_an_empty_answer_is_an_answer(answering, monkeypatch):
