@@ -7,8 +7,9 @@ import stat
 import pytest
 
 from shared.jobs.errors import InvalidInput, Retryable
-from workers.docre.placing import Rules, place
+from workers.docre.placing import place
 from workers.docre.runs import SourceSentence
+from workers.docre.targets import Rules
 from workers.docre.translators import apertium as module
 from workers.docre.translators import plain
 from workers.docre.translators.apertium import ApertiumTranslator
@@ -65,7 +66,8 @@ def test_an_engine_that_hangs_is_ended_at_its_deadline(apertium):
 
 
 def test_the_share_of_unknown_words_is_counted(apertium):
-    assert apertium.unknown_words(["The house is Xyzzyqua ."]) == (1, 4)
+    known, unknown = apertium.translate([plain("The house is red ."), sentence("The Xyzzyqua is 4 .", (1, 2)).chunks()])
+    assert (known.words, unknown.words) == ((4, 0), (3, 1))
 
 
 def test_a_pair_that_is_not_installed_is_refused_with_those_that_are(apertium):

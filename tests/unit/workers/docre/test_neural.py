@@ -14,8 +14,9 @@ from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTok
 from shared.jobs.catalog.docre.transfer import TransferParams
 from tests.unit.workers.docre.conftest import A, B
 from workers.docre.jobs import transfer
-from workers.docre.placing import Rules, place
+from workers.docre.placing import place
 from workers.docre.runs import SourceSentence
+from workers.docre.targets import Rules
 from workers.docre.translators import plain
 from workers.docre.translators.seq2seq import Seq2SeqTranslator
 
