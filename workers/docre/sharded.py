@@ -20,7 +20,14 @@ from shared.jobs import errors
 from shared.jobs.catalog.docre.transfer import TransferParams
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput, Permanent, Retryable
-from shared.relations.documents import Document, read_documents
+from shared.relations.documents import (
+    Document,
+    decoded,
+    json_lines,
+    parse_documents,
+    read_documents,
+    repaired,
+)
 from shared.relations.formats import parse_doccano
 from shared.settings import Settings
 from workers.docre.engines import engine_source, open_http
@@ -190,7 +197,18 @@ def read_source(params: TransferParams, ctx: JobContext) -> list[Document]:
     name = f"documents ({params.documents})"
     if params.format == "doccano":
         return parse_doccano(path.read_bytes(), name)
-    documents = read_documents(path, name)
-    if not documents:
-        raise InvalidInput(f"{name} holds no document")
-    return documents
+    if params.format == "failures":
+        return read_failures(path, name)
+    return read_documents(path, name)
+
+
+def read_failures(path: Path, name: str) -> list[Document]:
+    """The sources of rejected documents: `failures.jsonl` of an earlier transfer, repaired or not."""
+    lines = json_lines(decoded(path.read_bytes(), name), name)
+    for number, value in lines:
+        if not isinstance(value, dict) or "source" not in value:
+            raise InvalidInput(f"{name}: line {number}: source is missing; format failures reads failures.jsonl")
+    sources = json.dumps([value["source"] for _, value in lines], ensure_ascii=False)
+    return [
+        repaired(document, f"{name}: document {n}") for n, document in enumerate(parse_documents(sources.encode(), name))
+    ]

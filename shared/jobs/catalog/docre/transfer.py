@@ -35,7 +35,9 @@ class TransferParams(Params):
     """Translate documents with their mentions, relations and evidence."""
 
     documents: DocumentsRef = Field(description="DocRED JSON array or JSONL, UTF-8; or doccano JSONL.")
-    format: Literal["docred", "doccano"] = Field("docred", description="The form of documents.")
+    format: Literal["docred", "doccano", "failures"] = Field(
+        "docred", description="The form of documents; failures: failures.jsonl of an earlier transfer, fed in again."
+    )
     backend: Backend = Field("apertium", description="The translation engine; identity copies the text.")
     translator: Annotated[Ref, Schemes("endpoint", "hub", "file", "job")] | None = Field(
         None,
