@@ -9,7 +9,6 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 
 from shared.relations.text import Span
-from workers.docre.aligning import align_all
 from workers.docre.projection import LOST, Piece, Placed
 from workers.docre.runs import SourceSentence
 from workers.docre.targets import Rules, TargetSentence, by_pieces
@@ -92,6 +91,8 @@ def likeness(a: str, b: str) -> float:
 
 
 def _aligned(sentences: Sequence[SourceSentence], answers: Sequence[Translated], rules: Rules) -> list[TargetSentence]:
+    from workers.docre.aligning import align_all  # numpy: most shards start without it
+
     missing = [n for n, answer in enumerate(answers) if answer.alignment is None]
     links = {n: answer.alignment for n, answer in enumerate(answers) if answer.alignment is not None}
     links |= dict(zip(missing, align_all([(sentences[n].text, answers[n].text) for n in missing]), strict=True))

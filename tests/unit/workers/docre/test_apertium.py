@@ -6,9 +6,12 @@ import stat
 
 import pytest
 
+from shared.jobs.catalog.docre.transfer import MergeParams, TransferParams
 from shared.jobs.errors import InvalidInput, Retryable
+from shared.jobs.local import LocalContext
+from workers.docre.jobs import merge, transfer
 from workers.docre.placing import place
-from workers.docre.runs import SourceSentence
+from workers.docre.runs import SourceSentence, sentences_of
 from workers.docre.targets import Rules
 from workers.docre.translators import apertium as module
 from workers.docre.translators import plain
@@ -83,18 +86,58 @@ def test_a_machine_without_apertium_says_what_to_install(monkeypatch):
 
 # Real documents -------------------------------------------------------------------------------------------------------
 
+DATA = "file:" + "a" * 64
+FILES = ("transferred.json", "provenance.jsonl", "failures.jsonl", "shards.jsonl", "shards.json")
+
 
 @pytest.fixture(scope="module")
 def transferred(apertium, real, tmp_path_factory, cache):
-    from shared.jobs.catalog.docre.transfer import TransferParams
-    from shared.jobs.local import LocalContext
-    from workers.docre.jobs import transfer
-
+    """(folder, result) of the test documents, one shard after the other."""
     folder = tmp_path_factory.mktemp("transferred")
-    ctx = LocalContext(folder, inputs={"file:" + "a" * 64: real / "redocred_test.json"}, cache=cache)
-    result = transfer(TransferParams(documents="file:" + "a" * 64), ctx)
+    ctx = LocalContext(folder, inputs={DATA: real / "redocred_test.json"}, cache=cache)
+    result = transfer(TransferParams(documents=DATA, parallel=1), ctx)
     ctx.close()
     return folder, result
+
+
+def test_two_shards_at_once_and_parts_give_the_same_bytes_through_the_real_engine(
+    transferred, run, out, real, tmp_path
+):
+    """The other way to the same files: both shards side by side, and two jobs that are merged."""
+    folder, result = transferred
+    inputs = {DATA: real / "redocred_test.json"}
+    run(transfer, TransferParams(documents=DATA, parallel=2), "two", inputs)
+    refs = [f"job:{'0' * 26}", f"job:{'1' * 26}"]
+    for n, ref in enumerate(refs):
+        run(transfer, TransferParams(documents=DATA, part={"index": n, "count": 2}), f"part{n}", inputs)
+        inputs |= {f"{ref}/{name}": tmp_path / f"part{n}" / name for name in ("shards.json", "shards.jsonl")}
+    merged = run(merge, MergeParams(parts=refs[::-1]), "merged", inputs)
+    whole = [(folder / name).read_bytes() for name in FILES]
+    for name in ("two", "merged"):
+        assert [(tmp_path / name / each).read_bytes() for each in FILES] == whole
+    assert merged == result
+
+
+def test_a_shard_does_not_depend_on_what_was_translated_before(apertium, test_documents):
+    """Apertium's answer may depend on history: every shard meets a fresh pipeline."""
+    sentences = [each.sentence for document in test_documents[:12] for each in sentences_of(document)]
+    first = place("provenance", sentences, apertium, Rules())
+    place("provenance", sentences[::-1][:40], apertium, Rules())
+    assert place("provenance", sentences, apertium, Rules()) == first
+
+
+def test_tags_damage_the_translation_and_word_bound_blanks_do_not(run, real, tmp_path):
+    """Recovery alone says nothing: what marking does to the text is measured beside it."""
+    documents = json.loads((real / "redocred_test.json").read_text())[:6]
+    (tmp_path / "few.json").write_text(json.dumps(documents))
+    inputs, found = {DATA: tmp_path / "few.json"}, {}
+    for strategy in ("auto", "tags"):
+        params = TransferParams(documents=DATA, strategy=strategy, markup_damage=True)
+        found[strategy] = run(transfer, params, strategy, inputs)
+    assert found["auto"].sentences_unchanged >= 0.98
+    assert found["auto"].markup_chrf >= 0.999
+    assert found["tags"].sentences_unchanged < 0.5
+    assert found["tags"].markup_chrf < 0.99
 
 
 def test_every_real_mention_comes_over(transferred):
@@ -107,6 +150,7 @@ def test_every_real_mention_comes_over(transferred):
     assert status.contiguous == pytest.approx(2382, rel=0.02)
     assert status.gap == pytest.approx(239, abs=0.02 * 2634)
     assert status.split == pytest.approx(13, abs=5)
+    assert result.unknown_word_share == pytest.approx(0.096, abs=0.02)
 
 
 def test_every_span_of_the_result_is_its_mentions_name(transferred):
@@ -131,8 +175,6 @@ def test_the_golden_example_is_met(transferred, real):
 
 def test_marks_leave_the_translation_as_it_is(apertium, test_documents):
     """Word-bound blanks: at least 99.5 % of sentences are translated as without marks."""
-    from workers.docre.runs import sentences_of
-
     sentences = [each.sentence for document in test_documents[:50] for each in sentences_of(document)]
     with_marks = place("provenance", sentences, apertium, Rules())
     without = apertium.translate([plain(sentence.text) for sentence in sentences])

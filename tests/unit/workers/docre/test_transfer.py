@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -11,9 +12,15 @@ from shared.data import relation_documents
 from shared.jobs.catalog.docre.transfer import MergeParams, TransferParams
 from shared.jobs.errors import Cancelled, InvalidInput, Retryable
 from shared.jobs.local import LocalContext
+from shared.relations.documents import dump_documents
 from tests.unit.workers.docre.conftest import A
 from workers.docre import sharded
 from workers.docre.jobs import merge, transfer
+from workers.docre.shard_process import Finished
+from workers.docre.shards import cut, transfer_shard
+from workers.docre.transferring import transfer_documents
+from workers.docre.translators import EngineInfo, Translated
+from workers.docre.translators.identity import IdentityTranslator
 
 TRAIN = "builtin:docre-train"
 FILES = ("transferred.json", "provenance.jsonl", "failures.jsonl", "shards.jsonl")
@@ -139,9 +146,6 @@ def test_a_cancelled_job_leaves_no_process_behind(tmp_path, cache, monkeypatch):
 
 
 def test_the_engine_and_what_decides_the_bytes_are_in_a_shards_key(document):
-    from workers.docre.shards import cut
-    from workers.docre.translators import EngineInfo
-
     def key(engine=None, dataset="d", **fields):
         return cut(3, params(**fields), dataset, engine or EngineInfo("e", {"v": "1"}))[0].key
 
@@ -154,10 +158,6 @@ def test_the_engine_and_what_decides_the_bytes_are_in_a_shards_key(document):
 
 
 def test_a_failed_sentence_rejects_its_document_which_is_kept_for_repair(document):
-    from workers.docre.transferring import transfer_documents
-    from workers.docre.translators import EngineInfo, Translated
-    from workers.docre.translators.identity import IdentityTranslator
-
     class Failing(IdentityTranslator):
         info = EngineInfo("failing", {})
 
@@ -178,10 +178,6 @@ def test_a_failed_sentence_rejects_its_document_which_is_kept_for_repair(documen
 
 
 def test_a_lost_mention_takes_its_entity_and_labels_along_and_indices_move(document):
-    from workers.docre.transferring import transfer_documents
-    from workers.docre.translators import EngineInfo, Translated
-    from workers.docre.translators.identity import IdentityTranslator
-
     class Dropping(IdentityTranslator):
         info = EngineInfo("dropping", {})
 
@@ -235,6 +231,18 @@ def test_params_that_contradict_each_other_are_refused(fields, says):
         pytest.param(b"[]", "holds no document", id="empty"),
         pytest.param(b'[{"title": "x", "sents": [], "vertexSet": 3}]', r"document 0 .*vertexSet", id="vertex_set"),
         pytest.param('[{"title": "é"}]'.encode("latin-1"), "is not UTF-8", id="encoding"),
+        pytest.param(
+            b'[{"title": "x", "sents": [["a"]], "vertexSet": [[{"name": "a", "sent_id": 0, "pos": [0, 2], '
+            b'"type": "PER"}]]}]',
+            r"document 0 \('x'\): vertexSet\[0\]\[0\].pos: \[0, 2\] is outside",
+            id="mention_out_of_range",
+        ),
+        pytest.param(
+            b'[{"title": "x", "sents": [["a", "b", "c"]], "vertexSet": [[{"name": "a b", "sent_id": 0, "pos": [0, 2], '
+            b'"type": "PER"}, {"name": "b c", "sent_id": 0, "pos": [1, 3], "type": "PER"}]]}]',
+            r"document 0 \('x'\): vertexSet\[0\]\[1\].pos: \[1, 3\] overlaps \[0, 2\]",
+            id="overlapping_mentions",
+        ),
     ],
 )
 def test_a_bad_dataset_is_refused_before_work_and_leaves_nothing(run, tmp_path, content, says):
@@ -242,6 +250,61 @@ def test_a_bad_dataset_is_refused_before_work_and_leaves_nothing(run, tmp_path, 
     with pytest.raises(InvalidInput, match=says):
         run(transfer, params(documents=A), inputs={A: tmp_path / "bad.json"}, finish=False)
     assert not list((tmp_path / "out").glob("*.json*"))
+
+
+def test_rejected_documents_are_fed_in_again_as_they_were_kept(run, out, tmp_path, document, monkeypatch):
+    """A source that fails, repaired by hand in failures.jsonl, comes through."""
+    copies = IdentityTranslator.translate
+
+    def translate(self, segments):
+        answers = copies(self, segments)
+        return [answer if "???" not in answer.text else Translated("", "engine_error") for answer in answers]
+
+    monkeypatch.setattr(sharded.ShardedTransfer, "_in_processes", in_process)
+    monkeypatch.setattr(IdentityTranslator, "translate", translate)
+    (tmp_path / "d.json").write_bytes(dump_documents([document(), document("Bob", ["Ada ??? in Lund ."] * 2)]))
+    first = run(transfer, params(documents=A), "first", {A: tmp_path / "d.json"})
+    assert (first.documents_rejected, first.rejected) == (1, ["Bob"])
+    failures = out("first", "failures.jsonl").replace(b"???", b"lives")
+    (tmp_path / "repaired.jsonl").write_bytes(failures)
+    again = run(transfer, params(documents=A, format="failures"), "again", {A: tmp_path / "repaired.jsonl"})
+    assert (again.documents_in, again.documents_out) == (1, 1)
+    assert out("again", "transferred.json")[0]["title"] == "Bob"
+    (tmp_path / "d.json").write_text('{"title": "x"}')
+    with pytest.raises(InvalidInput, match="line 1: source is missing"):
+        run(transfer, params(documents=A, format="failures"), "no", {A: tmp_path / "d.json"}, False)
+
+
+def in_process(self, shards):
+    """Shards in this process, where a test can reach the engine."""
+    for shard in shards:
+        data = transfer_shard(self._of(shard), self._source.open(), self._params)
+        yield Finished(shard, data, 0.0, 0.0, 1.0)
+
+
+def test_a_mentions_own_keys_come_along_but_for_those_that_count_in_the_source(document):
+    (source,) = [document()]
+    mention = replace(source.entities[0][0], extra={"global_pos": [0, 1], "index": "0_0", "qid": "Q1"})
+    source = replace(source, entities=((mention,), *source.entities[1:]))
+    (record,) = transfer_documents([source], IdentityTranslator(), params(documents=A))
+    assert record["document"]["vertexSet"][0][0] == {
+        "name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER", "qid": "Q1"
+    }  # fmt: skip
+
+
+def test_the_time_line_of_shards_is_a_measurement_and_no_part_of_the_answer(run, out):
+    from shared.jobs.catalog import catalog
+
+    run(transfer, params(parallel=2))
+    (bar,) = out("out", "shard_timeline.plotly.json")["data"]
+    assert bar["y"] == ["shard 0", "shard 1", "shard 2"]
+    assert min(bar["base"]) == 0
+    assert all(seconds > 0 for seconds in bar["x"])
+    assert catalog()["docre.transfer"].measured == ("shard_timeline.plotly.json",)
+    timings = [json.loads(line) for line in out("out", "timings.jsonl").splitlines()]
+    assert [entry["key"] for entry in timings if entry["name"] == "shard_cpu"] == [
+        f"shard-0000{n}.jsonl" for n in range(3)
+    ]
 
 
 def test_doccano_goes_in(run, out, tmp_path, document):
