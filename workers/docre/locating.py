@@ -97,11 +97,11 @@ def _aligned(sentences: Sequence[SourceSentence], answers: Sequence[Translated],
     links = {n: answer.alignment for n, answer in enumerate(answers) if answer.alignment is not None}
     links |= dict(zip(missing, align_all([(sentences[n].text, answers[n].text) for n in missing]), strict=True))
     return [
-        by_pieces(sentence, answers[n], _pieces_of(sentence, links[n]), rules) for n, sentence in enumerate(sentences)
+        by_pieces(sentence, answers[n], pieces_of(sentence, links[n]), rules) for n, sentence in enumerate(sentences)
     ]
 
 
-def _pieces_of(sentence: SourceSentence, links: Sequence[tuple[Span, Span]]) -> list[Piece]:
+def pieces_of(sentence: SourceSentence, links: Sequence[tuple[Span, Span]]) -> list[Piece]:
     """Target words as pieces of the runs that their source words stand in."""
     runs_at = [sentence.characters(run.start, run.end) for run in sentence.runs]
     by_target: dict[Span, set[int]] = {}

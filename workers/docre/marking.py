@@ -110,26 +110,29 @@ def _matched(wanted: Sequence[str], found: Sequence[str]) -> dict[int, int]:
     return pairs
 
 
-def by_placeholder(sentences: Sequence[SourceSentence], engine: Translator, rules: Rules) -> list[TargetSentence]:
+def by_placeholder(
+    sentences: Sequence[SourceSentence], engine: Translator, rules: Rules, form: str = PLACEHOLDER
+) -> list[TargetSentence]:
     """A made-up word for each run; the run is translated alone and put in its place."""
     answers = translate_text(
         engine,
-        ["".join(text if run is None else PLACEHOLDER.format(run) for text, run in s.chunks()) for s in sentences],
+        ["".join(text if run is None else form.format(run) for text, run in s.chunks()) for s in sentences],
     )
     alone = translations([c.text for s in sentences for c in s.chunks() if c.run is not None], engine)
     found = []
     for sentence, answer in zip(sentences, answers, strict=True):
         own = [alone[chunk.text] for chunk in sentence.chunks() if chunk.run is not None]
-        text, pieces = _read_placeholders(answer.text, own)
+        text, pieces = _read_placeholders(answer.text, own, form)
         found.append(by_pieces(sentence, Translated(text, answer.error, answer.raw), pieces, rules))
     return recover(sentences, found, engine, rules)
 
 
-def _read_placeholders(raw: str, own: Sequence[str]) -> tuple[str, list[Piece]]:
+def _read_placeholders(raw: str, own: Sequence[str], form: str) -> tuple[str, list[Piece]]:
     parts: list[str] = []
     pieces: list[Piece] = []
     length, at = 0, 0
-    for mark in re.finditer(r"\bENT(\d+)\b", raw, re.IGNORECASE):
+    pattern = r"(?<!\w)" + form.format(r"(\d+)") + r"(?!\w)"
+    for mark in re.finditer(pattern, raw, re.IGNORECASE):
         if int(mark[1]) < len(own):
             parts += [raw[at : mark.start()], own[int(mark[1])]]
             start = length + mark.start() - at
