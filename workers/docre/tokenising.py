@@ -85,7 +85,8 @@ def _ipadic() -> Tokeniser:
 def _sudachi() -> Tokeniser:
     import sudachipy
 
-    tagger: Any = sudachipy.Dictionary().create()
+    dictionary: Any = sudachipy.Dictionary()
+    tagger = dictionary.tokenizer() if hasattr(dictionary, "tokenizer") else dictionary.create()
     return lambda text: _located(
         text,
         [
