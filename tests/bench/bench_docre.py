@@ -152,10 +152,10 @@ def neural_rows(quick: bool = False) -> list[Row]:
     batched = _row(
         "a small seq2seq model", ours, statistics.median(loop), "a sentence at a time", "sentences/CPU-s", None
     )
-    return [batched, _lost_row()]
+    return [batched, lost_row()]
 
 
-def _lost_row() -> Row:
+def lost_row() -> Row:
     """Documents that lack a sentence after a server has failed at every 5th request, each time once."""
     from shared.jobs.local import LocalContext
     from tests.translation_server import TranslationServer

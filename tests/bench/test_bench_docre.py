@@ -3,7 +3,7 @@
 import pytest
 
 from tests.bench.__main__ import COLUMNS
-from tests.bench.bench_docre import neural_rows, rows
+from tests.bench.bench_docre import lost_row, rows
 from tests.bench.bench_docre_strategies import rows as strategy_rows
 from workers.docre.marking import by_provenance
 from workers.docre.targets import Rules
@@ -36,5 +36,5 @@ def test_the_table_of_strategies_on_all_real_documents():
 
 
 def test_a_server_that_fails_costs_a_loop_documents_and_a_transfer_none():
-    lost = neural_rows(quick=True)[-1]
+    lost = lost_row()
     assert lost["ours"] == 0 < lost["peer"]

@@ -100,22 +100,25 @@ def transferred(apertium, real, tmp_path_factory, cache):
     return folder, result
 
 
+@pytest.mark.parametrize(
+    ("documents", "shard_size"),
+    [pytest.param(16, 6, id="few"), pytest.param(100, 20, id="all", marks=pytest.mark.slow)],
+)
 def test_two_shards_at_once_and_parts_give_the_same_bytes_through_the_real_engine(
-    transferred, run, out, real, tmp_path
+    run, real, tmp_path, documents, shard_size
 ):
-    """The other way to the same files: both shards side by side, and two jobs that are merged."""
-    folder, result = transferred
-    inputs = {DATA: real / "redocred_test.json"}
-    run(transfer, TransferParams(documents=DATA, parallel=2), "two", inputs)
+    """One shard after the other, two side by side, and two jobs that are merged."""
+    (tmp_path / "d.json").write_text(json.dumps(json.loads((real / "redocred_test.json").read_text())[:documents]))
+    inputs, common = {DATA: tmp_path / "d.json"}, {"documents": DATA, "shard_size": shard_size}
+    result = run(transfer, TransferParams(parallel=1, **common), "one", inputs)
+    run(transfer, TransferParams(parallel=2, **common), "two", inputs)
     refs = [f"job:{'0' * 26}", f"job:{'1' * 26}"]
     for n, ref in enumerate(refs):
-        run(transfer, TransferParams(documents=DATA, part={"index": n, "count": 2}), f"part{n}", inputs)
+        run(transfer, TransferParams(part={"index": n, "count": 2}, **common), f"part{n}", inputs)
         inputs |= {f"{ref}/{name}": tmp_path / f"part{n}" / name for name in ("shards.json", "shards.jsonl")}
-    merged = run(merge, MergeParams(parts=refs[::-1]), "merged", inputs)
-    whole = [(folder / name).read_bytes() for name in FILES]
-    for name in ("two", "merged"):
-        assert [(tmp_path / name / each).read_bytes() for each in FILES] == whole
-    assert merged == result
+    assert run(merge, MergeParams(parts=refs[::-1]), "merged", inputs) == result
+    one, two, merged = ([(tmp_path / name / file).read_bytes() for file in FILES] for name in ("one", "two", "merged"))
+    assert one == two == merged
 
 
 def test_a_shard_does_not_depend_on_what_was_translated_before(apertium, test_documents):

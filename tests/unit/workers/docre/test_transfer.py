@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -30,6 +31,40 @@ def params(**fields):
     return TransferParams(**{"documents": TRAIN, "backend": "identity", "shard_size": 22, **fields})
 
 
+@pytest.fixture(scope="module")
+def make(tmp_path_factory, cache):
+    """Transfer our documents once for all tests: `make(part=…)` gives the folder."""
+    done = {}
+
+    def make(**fields):
+        key = json.dumps(fields, sort_keys=True)
+        if key not in done:
+            done[key] = tmp_path_factory.mktemp("made")
+            ctx = LocalContext(done[key], cache=cache)
+            transfer(params(**fields), ctx)
+            ctx.close()
+        return done[key]
+
+    return make
+
+
+def files_of(folder):
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def part(n, **fields):
+    return {"part": {"index": n, "count": 3}, **fields}
+
+
+def as_inputs(folders):
+    """Each folder as the job whose id is its number."""
+    return {
+        f"job:{str(n) * 26}/{name}": folder / name
+        for n, folder in folders.items()
+        for name in ("shards.json", "shards.jsonl")
+    }
+
+
 def test_copying_keeps_every_document_label_and_evidence(run, out):
     result = run(transfer, params())
     assert (result.documents_out, result.mention_recovery, result.relation_retention) == (64, 1.0, 1.0)
@@ -39,21 +74,14 @@ def test_copying_keeps_every_document_label_and_evidence(run, out):
     assert [d["sents"] for d in ours] == [d["sents"] for d in theirs]
 
 
-def test_one_and_two_shards_at_once_give_the_same_bytes(run, out):
-    run(transfer, params(parallel=1), "one")
-    run(transfer, params(parallel=2), "two")
-    assert [out("one", name) for name in FILES] == [out("two", name) for name in FILES]
+def test_one_and_two_shards_at_once_give_the_same_bytes(make):
+    assert files_of(make(parallel=2)) == files_of(make())
 
 
-def test_parts_are_joined_to_the_same_bytes_in_any_order(run, out, tmp_path):
-    run(transfer, params(), "whole")
-    inputs, refs = {}, []
-    for n in range(3):
-        run(transfer, params(part={"index": n, "count": 3}), f"part{n}")
-        refs.append("job:" + str(n) * 26)
-        inputs |= {f"{refs[n]}/{name}": tmp_path / f"part{n}" / name for name in ("shards.json", "shards.jsonl")}
-    result = run(merge, MergeParams(parts=[refs[2], refs[0], refs[1]]), "merged", inputs)
-    assert [out("merged", name) for name in FILES] == [out("whole", name) for name in FILES]
+def test_parts_are_joined_to_the_same_bytes_in_any_order(make, run, tmp_path):
+    inputs = as_inputs({n: make(**part(n)) for n in range(3)})
+    result = run(merge, MergeParams(parts=[f"job:{str(n) * 26}" for n in (2, 0, 1)]), "merged", inputs)
+    assert files_of(tmp_path / "merged") == files_of(make())
     assert (result.documents_out, result.shards_done) == (64, 3)
 
 
@@ -65,25 +93,20 @@ def test_parts_are_joined_to_the_same_bytes_in_any_order(run, out, tmp_path):
         pytest.param([0, 1, 4], "differ in their", id="of_another_dataset"),
     ],
 )
-def test_parts_that_do_not_make_a_whole_are_refused(run, tmp_path, parts, says):
-    told = {n: params(part={"index": n % 3, "count": 3}) for n in range(4)}
-    told[4] = params(documents="builtin:docre-native", part={"index": 2, "count": 3})
-    inputs = {}
-    for n in parts:
-        run(transfer, told[n], f"part{n}")
-        inputs |= {f"job:{str(n) * 26}/{f}": tmp_path / f"part{n}" / f for f in ("shards.json", "shards.jsonl")}
+def test_parts_that_do_not_make_a_whole_are_refused(make, run, tmp_path, parts, says):
+    told = {n: part(n % 3) for n in range(4)} | {4: part(2, documents="builtin:docre-native")}
+    inputs = as_inputs({n: make(**told[n]) for n in parts})
     with pytest.raises(InvalidInput, match=says):
         run(merge, MergeParams(parts=[f"job:{str(n) * 26}" for n in parts]), "merged", inputs, finish=False)
     assert not (tmp_path / "merged" / "transferred.json").exists()
 
 
-def test_a_part_that_was_changed_is_refused(run, tmp_path):
-    run(transfer, params(), "part")
+def test_a_part_that_was_changed_is_refused(make, run, tmp_path):
+    shutil.copytree(make(), tmp_path / "part")
     changed = tmp_path / "part" / "shards.jsonl"
     changed.write_text(changed.read_text().replace("train 3", "train X", 1))
-    inputs = {f"job:{'0' * 26}/{f}": tmp_path / "part" / f for f in ("shards.json", "shards.jsonl")}
     with pytest.raises(InvalidInput, match="is not the one that was recorded"):
-        run(merge, MergeParams(parts=["job:" + "0" * 26]), "merged", inputs, finish=False)
+        run(merge, MergeParams(parts=["job:" + "0" * 26]), "merged", as_inputs({0: tmp_path / "part"}), finish=False)
 
 
 class Stopping(LocalContext):
@@ -95,8 +118,9 @@ class Stopping(LocalContext):
             raise Cancelled("stopped")
 
 
-def test_resumed_after_a_stop_no_shard_is_done_again_and_the_bytes_are_the_same(run, out, tmp_path, cache, monkeypatch):
-    run(transfer, params(), "whole")
+def test_resumed_after_a_stop_no_shard_is_done_again_and_the_bytes_are_the_same(
+    run, make, tmp_path, cache, monkeypatch
+):
     ctx = Stopping(tmp_path / "stopped", cache=cache)
     with pytest.raises(Cancelled):
         transfer(params(), ctx)
@@ -106,10 +130,10 @@ def test_resumed_after_a_stop_no_shard_is_done_again_and_the_bytes_are_the_same(
     monkeypatch.setattr(sharded.ShardedTransfer, "_start", lambda self, s: started.append(s.index) or start(self, s))
     run(transfer, params(), "stopped")
     assert started == [2]
-    assert [out("stopped", name) for name in FILES] == [out("whole", name) for name in FILES]
+    assert files_of(tmp_path / "stopped") == files_of(make())
 
 
-def test_a_shards_process_that_is_killed_costs_a_retry_and_nothing_else(run, out, tmp_path, monkeypatch):
+def test_a_shards_process_that_is_killed_costs_a_retry_and_nothing_else(run, make, tmp_path, monkeypatch):
     start = sharded.ShardedTransfer._start
 
     def start_and_kill(self, shard):
@@ -123,8 +147,7 @@ def test_a_shards_process_that_is_killed_costs_a_retry_and_nothing_else(run, out
         run(transfer, params(), "torn", finish=False)
     monkeypatch.undo()
     run(transfer, params(), "torn")
-    run(transfer, params(), "whole")
-    assert [out("torn", name) for name in FILES] == [out("whole", name) for name in FILES]
+    assert files_of(tmp_path / "torn") == files_of(make())
 
 
 def test_a_cancelled_job_leaves_no_process_behind(tmp_path, cache, monkeypatch):
