@@ -1,28 +1,20 @@
 """Products of a few rows with a matrix, x (n, in) · Wᵀ, by a kernel compiled once per machine.
 
 Stock float32 GEMMs take three times as long for three rows as for one, although the weights are read once: a
-verification pass then costs what speculation saves. `skinny_gemm.cpp` reads the weights once for all rows. It is
-compiled with the machine's g++ into a cache folder, under the digest of source, compiler, flags and processor. Without
-a compiler `compiled` gives None and says why, and `torch` computes: the kernel's oracle.
+verification pass then costs what speculation saves. `skinny_gemm.cpp` reads the weights once for all rows. Without a
+compiler `compiled` gives None and says why, and `torch` computes: the kernel's oracle.
 """
 
 import ctypes
-import hashlib
-import os
-import secrets
-import shutil
-import subprocess
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from shared.models import native
+
 SOURCE = Path(__file__).with_name("skinny_gemm.cpp")
-FLAGS = ("-O3", "-march=native", "-funroll-loops", "-fopenmp", "-shared", "-fPIC", "-std=c++17")
-COMPILE_TIMEOUT_S = 120
-Say = Callable[[str], None]
 
 
 class SkinnyGemm:
@@ -54,51 +46,12 @@ class SkinnyGemm:
         return y
 
 
-def compiled(cache: Path, say: Say = lambda text: None) -> SkinnyGemm | None:
+def compiled(cache: Path, say: native.Say = lambda text: None) -> SkinnyGemm | None:
     """The kernel, compiled now or before; None where that isn't possible, and `say` is told why."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        say("no C++ compiler on this machine: verification rows take the plain product")
-        return None
-    try:
-        return _loaded(_library(compiler, cache))
-    except (OSError, subprocess.SubprocessError) as error:
-        detail = (
-            error.stderr.decode(errors="replace")[:500] if isinstance(error, subprocess.CalledProcessError) else error
-        )
-        say(f"the skinny product could not be compiled, verification rows take the plain one: {detail}")
-        return None
+    library = native.compiled(SOURCE, cache, lambda why: say(f"verification rows take the plain product: {why}"))
+    return None if library is None else _loaded(library)
 
 
 @lru_cache(maxsize=4)
 def _loaded(library: Path) -> SkinnyGemm:
     return SkinnyGemm(library)
-
-
-def _library(compiler: str, cache: Path) -> Path:
-    """The shared object for this source, compiler and processor; it appears whole or not at all."""
-    path = cache / f"skinny-{_key(compiler)}.so"
-    if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        fresh = cache / f".{path.name}.{secrets.token_hex(4)}"
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(fresh)]
-        subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_TIMEOUT_S)
-        os.replace(fresh, path)
-    return path
-
-
-@lru_cache(maxsize=4)
-def _key(compiler: str) -> str:
-    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=30).stdout
-    return hashlib.sha256(b"\0".join((SOURCE.read_bytes(), version, repr(FLAGS).encode(), _processor()))).hexdigest()[
-        :32
-    ]
-
-
-def _processor() -> bytes:
-    """What -march=native looks at: a folder may be shared by unlike machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return b""
-    return "\n".join([line for line in lines if line.startswith(("flags", "model name", "Features"))][:2]).encode()
