@@ -54,7 +54,8 @@ def _library(source: Path, compiler: str, cache: Path) -> Path:
 @lru_cache(maxsize=8)
 def _key(source: Path, compiler: str) -> str:
     version = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=30).stdout
-    said = b"\0".join((source.read_bytes(), version, repr(FLAGS).encode(), _processor()))
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
+    said = b"\0".join((*texts, version, repr(FLAGS).encode(), _processor()))
     return hashlib.sha256(said).hexdigest()[:32]
 
 

@@ -3,33 +3,18 @@
 // Arithmetic is float32 whatever the storage type, rounded once. Rows may be strided; an element's bits depend on that
 // element alone, wherever it stands.
 
-#include <cstring>
+#include "lanes.h"
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
-#if defined(__AVX512F__)
-#define WIDTH 16
-#elif defined(__AVX__)
-#define WIDTH 8
-#else
-#define WIDTH 4
-#endif
-
-typedef float Floats __attribute__((vector_size(WIDTH * 4)));
-typedef int Ints __attribute__((vector_size(WIDTH * 4)));
-typedef unsigned Bits __attribute__((vector_size(WIDTH * 4)));
 typedef unsigned short Halves __attribute__((vector_size(WIDTH * 2)));
 
 struct Float32 {
     typedef float Stored;
-    static inline Floats load(const float* from) {
-        Floats loaded;
-        std::memcpy(&loaded, from, sizeof loaded);
-        return loaded;
-    }
-    static inline void store(Floats value, float* to) { std::memcpy(to, &value, sizeof value); }
+    static inline Floats load(const float* from) { return ::load(from); }
+    static inline void store(Floats value, float* to) { ::store(value, to); }
 };
 
 #if defined(__AVX512F__)  // g++ takes these conversions apart
@@ -55,23 +40,10 @@ struct Bfloat16 {
     }
 };
 
-// σ(x) = 1 / (1 + e^−x). e^t = 2^n·e^r with |r| ≤ ln 2 / 2, e^r by its Taylor polynomial of degree 7, whose error is
-// below a float's rounding. Below −87 the result is 0, as e^−x leaves the floats; above 87 it is 1 long since.
+// σ(x) = 1 / (1 + e^−x). Below −87 it is 0, as e^−x leaves the floats; above 87 it is 1 long since.
 static inline Floats sigmoid(Floats x) {
     const Floats zero = {}, most = zero + 87.0f;
-    const float round = 12582912.0f;  // 1.5·2^23: adding and taking it away rounds to integers
-    Floats t = zero - (x < most ? x : most);
-    Floats n = (t * 1.44269504f + round) - round;
-    Floats r = (t - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
-    Floats e = r * 1.98412698e-4f + 1.38888889e-3f;
-    e = e * r + 8.33333333e-3f;
-    e = e * r + 4.16666667e-2f;
-    e = e * r + 0.166666667f;
-    e = e * r + 0.5f;
-    e = e * r + 1.0f;
-    e = e * r + 1.0f;
-    Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
-    Floats found = 1.0f / (1.0f + e * (Floats)power);
+    Floats found = 1.0f / (1.0f + exp_of(zero - (x < most ? x : most)));
     return x < -87.0f ? zero : found;
 }
 

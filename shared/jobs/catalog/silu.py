@@ -206,7 +206,9 @@ class SwigluParams(Params):
     model: Annotated[Ref, Schemes("file", "job", "hub", "builtin")] | None = Field(
         None, description="Take d_ff from this Llama folder instead, at 1, 64 and 2,048 tokens."
     )
-    impl: Literal["auto", "eager", "compile", "native", "triton"] = Field("auto", description="auto: all that can run here.")
+    impl: Literal["auto", "eager", "compile", "native", "triton"] = Field(
+        "auto", description="auto: all that can run here."
+    )
     dtype: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Storage type.")
     save: Literal["recompute", "keep"] = Field(
         "recompute", description="Of compile, for backward: g and u only, or what the compiler likes."
