@@ -2,7 +2,8 @@
 
 State between steps: tokens so far of length n, keys and values of all layers for the first n − 1 of them, `cur` = the
 tokens not yet cached. Stale rows of rejected drafts lie beyond the length that the next step starts at: it overwrites
-them. Layers run in place on rows of the exit cache: no state of the model is allocated per token. `Decoding` is the entry point.
+them. Layers run in place on rows of the exit cache: no state of the model is allocated per token. `Decoding` is the
+entry point.
 """
 
 from collections.abc import Callable, Sequence

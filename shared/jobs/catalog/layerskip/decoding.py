@@ -237,6 +237,9 @@ class BenchRow(Result):
     ttft_ms: float | None = Field(description="Until the first tokens.")
     speedup: float | None = Field(description="Against our plain loop: ratio of time_per_token.")
     predicted_speedup: float | None = Field(description="By the formula with measured c, h and the row's rate.")
+    predicted_with_prompt: float | None = Field(
+        description="The same with the prompt's own pass, which both strategies pay and speedup includes."
+    )
     acceptance_micro: float | None = Field(description="Pooled.")
     acceptance_macro: float | None = Field(description="Mean over prompts.")
     tokens_per_step: float | None = Field(description="Pooled.")
