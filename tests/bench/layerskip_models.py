@@ -4,6 +4,7 @@ Eight layers of width 128 on bytes, 400 steps, a minute and a half each on one c
 Python's standard library (greedy text loops) and on SNIPS as a stream of prompt, tab, response, newline (it doesn't).
 """
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -40,7 +41,15 @@ def real_folder() -> Path | None:
     return root / "layerskip" if (root / "layerskip").is_dir() else None
 
 
-def trained(text: Text, arm: str, seed: int = 0, steps: int = 400, kept: Path = KEPT) -> Kept:
+def snips_prompts(count: int) -> list[str]:
+    """Queries of SNIPS' test part, evenly spread, each with the tab that its answer follows."""
+    real = real_folder()
+    assert real is not None
+    lines = [json.loads(line)["prompt"] for line in (real / "snips_parse_test.jsonl").read_text().splitlines()]
+    return [f"{prompt}\t" for prompt in lines[:: max(1, len(lines) // count)][:count]]
+
+
+def trained(text: Text, arm: str, seed: int = 0, steps: int = 400) -> Kept:
     """The kept model of an arm and seed, trained now if it isn't there."""
     inputs, given = {}, {"text": "builtin:stdlib"}
     if text == "snips":
@@ -50,7 +59,7 @@ def trained(text: Text, arm: str, seed: int = 0, steps: int = 400, kept: Path = 
     name = f"recipe-{text}-{arm}-{seed}" + ("" if steps == 400 else f"-{steps}")
     params = TrainParams.model_validate({**ARMS[arm], **given, "keep_as": name, "seed": seed, "steps": steps})
     with tempfile.TemporaryDirectory() as folder:
-        ctx = LocalContext(folder, inputs, cache=kept)
+        ctx = LocalContext(folder, inputs, cache=KEPT)
         result = train(params, ctx)
         ctx.close()
         return Kept(f"builtin:{name}", ctx.builtin_dir / name, result)
