@@ -91,8 +91,10 @@ def test_on_snips_the_recipe_pays_and_the_baseline_does_not(tmp_path, real_data)
         ctx.close()
         assert found[arm].counts_equal
         assert found[arm].ids_equal
-    rates = {arm: next(each.acceptance_rate for each in result.best
-                       if (each.exit_layer, each.num_speculations) == (2, 4)) for arm, result in found.items()}  # fmt: skip
+    rates = {
+        arm: next(each.acceptance_rate for each in result.best if (each.exit_layer, each.num_speculations) == (2, 4))
+        for arm, result in found.items()
+    }
     assert rates["baseline"] <= 0.25
     assert rates["trl"] >= 0.40
     assert not found["baseline"].pays
