@@ -84,12 +84,12 @@ def swiglu(g: Tensor, u: Tensor, impl: Impl = "auto", save: Save = "recompute") 
     operations, whose autograd saves three tensors; `compile`, `native` and `triton` compute in float32, round once, and
     save g and u alone (`compile` with `keep`: what the compiler likes).
     """
+    few = impl == "auto" and g.numel() <= FEW and g.is_cpu  # then each check and call is felt
+    if few and not torch.is_grad_enabled() and g.dim() == u.dim() and g.numel() == u.numel():
+        return _silu(g).mul_(u)  # in place nothing is broadcast: another shape of as many elements is torch's error
     if g.shape != u.shape:
         raise ValueError(f"gate {tuple(g.shape)} and up {tuple(u.shape)} must have one shape")
-    if impl == "auto" and g.numel() <= FEW and g.is_cpu:  # not through `eager_swiglu`: a call is felt here
-        value = _silu(g)
-        return value * u if torch.is_grad_enabled() and (g.requires_grad or u.requires_grad) else value.mul_(u)
-    return _core(impl, save)(g, u)
+    return eager_swiglu(g, u) if few else _core(impl, save)(g, u)
 
 
 @cache

@@ -110,7 +110,7 @@ def interleaved(contenders: dict[str, Callable[[], Any]], rounds: int, device: s
             run()
     start = _now(device)
     contenders["eager"]()
-    repeat = max(1, int(0.005 / max(_now(device) - start, 1e-6)))
+    repeat = max(1, int(0.02 / max(_now(device) - start, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders.items())
     for number in range(rounds):

@@ -288,6 +288,10 @@ def test_decoding_takes_the_form_in_place_and_leaves_its_inputs_alone():
 def test_unlike_shapes_are_refused_with_both():
     with pytest.raises(ValueError, match=r"gate \(2, 3\) and up \(2, 4\)"):
         swiglu(torch.zeros(2, 3), torch.zeros(2, 4))
+    with torch.no_grad(), pytest.raises(ValueError, match="must have one shape"):
+        swiglu(torch.zeros(2, 3), torch.zeros(2, 4))
+    with torch.no_grad(), pytest.raises(RuntimeError, match="shape|size"):
+        swiglu(torch.zeros(2, 3), torch.zeros(3, 2))
 
 
 @pytest.mark.filterwarnings("ignore")
