@@ -33,8 +33,8 @@ from shared.jobs.spec import JobSpec
 
 __all__ = [
     "KINDS", "BenchParams", "BenchResult", "BenchRow", "Choice", "Costs", "Divergence", "EvalExitsParams",
-    "EvalExitsResult", "ExitFigures", "GenerateParams", "GenerateResult", "Output", "Preset", "PromptParams", "TaskFigures",
-    "TextFigures", "TrainParams", "TrainResult", "TuneParams", "TuneResult",
+    "EvalExitsResult", "ExitFigures", "GenerateParams", "GenerateResult", "Output", "Preset", "PromptParams",
+    "TaskFigures", "TextFigures", "TrainParams", "TrainResult", "TuneParams", "TuneResult",
 ]  # fmt: skip
 
 KINDS = [
