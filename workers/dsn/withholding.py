@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import redis
 
-from shared.jobs.errors import TenfoldError
+from shared.jobs.errors import Interrupted, TenfoldError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,10 +29,20 @@ def withholds_text(entry: Callable[P, R]) -> Callable[P, R]:
         except (TenfoldError, redis.RedisError, BaseExceptionGroup):
             raise
         except Exception as error:
+            if (interruption := _interruption(error)) is not None:
+                raise interruption from None
             message = f"{type(error).__name__} at {_place(error)}; its words are withheld, they may quote what was said"
         raise Withheld(message)
 
     return guarded
+
+
+def _interruption(error: Exception) -> Interrupted | None:
+    """The one that a library wrapped in an error of its own."""
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, Interrupted):
+        seen = seen.__cause__ or seen.__context__
+    return seen
 
 
 def _place(error: Exception) -> str:

@@ -46,6 +46,22 @@ def test_what_the_runtime_acts_on_passes_as_it_is(error):
     assert told.value is error
 
 
+@pytest.mark.parametrize("how", ["from", "while"])
+def test_an_interruption_that_a_library_wrapped_is_still_one(how):
+    @withholds_text
+    def entry():
+        try:
+            raise Cancelled("cancelled")
+        except Cancelled as cancelled:
+            if how == "from":
+                raise RuntimeError(QUOTED) from cancelled
+            raise RuntimeError(QUOTED)  # noqa: B904
+
+    with pytest.raises(Cancelled) as told:
+        entry()
+    assert QUOTED not in "".join(traceback.format_exception(told.value))
+
+
 def test_what_an_entry_gives_back_is_given_back_and_its_name_stays():
     @withholds_text
     def entry(a, *, b):
