@@ -5,8 +5,10 @@ from shared.jobs.catalog.dsn.cards import EvaluateResult, TransferResult
 from shared.jobs.catalog.dsn.judging import JudgeParams, JudgeResult
 from shared.jobs.context import JobContext
 from shared.settings import Settings
+from workers.dsn.withholding import withholds_text
 
 
+@withholds_text
 def evaluate(params: EvaluateParams, ctx: JobContext) -> EvaluateResult:
     """Attack, control, judge and defend one model of the list."""
     from workers.dsn.evaluation import Evaluation  # torch
@@ -14,6 +16,7 @@ def evaluate(params: EvaluateParams, ctx: JobContext) -> EvaluateResult:
     return Evaluation(params, ctx).run()
 
 
+@withholds_text
 def judge(params: JudgeParams, ctx: JobContext) -> JudgeResult:
     """Judge given answers, and score the judges against labels."""
     from workers.dsn.figures import judge_figures
@@ -28,6 +31,7 @@ def judge(params: JudgeParams, ctx: JobContext) -> JudgeResult:
     return result
 
 
+@withholds_text
 def transfer(params: TransferParams, ctx: JobContext) -> TransferResult:
     """Try stored suffixes on another model of the list."""
     from workers.dsn.transferring import run_transfer  # torch

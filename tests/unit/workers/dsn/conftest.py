@@ -116,8 +116,8 @@ def authorisation():
     return AUTHORISATION
 
 
-class Killed(Exception):
-    """A test's kill."""
+class Killed(BaseException):
+    """A test's kill: nothing catches it."""
 
 
 @pytest.fixture

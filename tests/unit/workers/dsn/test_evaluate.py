@@ -193,6 +193,25 @@ def test_killed_anywhere_it_resumes_to_the_same_bytes(small, tmp_path, key, run_
     assert artifacts(tmp_path / "killed") == artifacts(tmp_path / "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_at_each_checkpoint_it_resumes_to_the_same_bytes(small, tmp_path, key, run_and_kill, monkeypatch):
+    from workers.dsn import attack
+
+    monkeypatch.setattr(attack, "EVERY", 1)
+    params = small(n_benign=2, test_curve=True, n_suffixes=2)
+    saves, whole = [], LocalContext(tmp_path / "whole")
+    save = whole.checkpoint
+    monkeypatch.setattr(whole, "checkpoint", lambda state, blobs=None: (saves.append(1), save(state, blobs)))
+    result = evaluate(params, whole)
+    whole.close()
+    for after in range(1, len(saves) + 1):
+        folder = tmp_path / f"killed{after}"
+        run_and_kill(evaluate, params, lambda folder=folder: LocalContext(folder), after)
+        assert run(folder, params) == result, after
+        assert artifacts(folder) == artifacts(tmp_path / "whole"), after
+
+
 def test_without_a_key_nothing_is_stored_and_a_lost_job_starts_again_from_its_seed(
     small, tmp_path, no_key, monkeypatch
 ):

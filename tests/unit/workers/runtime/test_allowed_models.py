@@ -11,6 +11,7 @@ from shared.jobs.redteam import Redteam
 from shared.jobs.references import Ref
 from shared.jobs.weights import weight_digest
 from tests.unit.workers.runtime.test_claim_context import attempt
+from workers.dsn.colours.world import FILLERS
 
 MODEL = Ref("allowed:mine")
 FILE = "file:" + "a" * 64
@@ -119,3 +120,56 @@ def test_an_authorisation_that_expired_while_the_job_waited_runs_nothing(bench, 
     assert (job.state, job.error.retryable) == ("failed", False)
     assert "expired on 2020-01-01" in job.error.message
     assert "have it renewed" in job.error.message
+
+
+def stored(bench, folder):
+    """Everything that the store and the artifact store hold, as text."""
+    redis = bench.store.redis
+    readers = {"string": redis.get, "hash": redis.hgetall, "list": lambda key: redis.lrange(key, 0, -1),
+               "set": redis.smembers, "zset": lambda key: redis.zrange(key, 0, -1),
+               "stream": lambda key: redis.xrange(key)}  # fmt: skip
+    told = [str(readers[redis.type(key)](key)) for key in redis.keys("*")]
+    return told + [file.read_bytes().decode(errors="replace") for file in folder.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["a whole attack", "one that breaks"])
+def test_after_an_attack_no_suffix_and_no_answer_is_anywhere_but_encrypted(bench, tmp_path, monkeypatch, fails):
+    """Not in the store, not among the artifacts, checkpoints or the log, whether it ends well or not."""
+    from workers.dsn import card
+    from workers.dsn.vault import Vault
+
+    (tmp_path / "key").write_text("5a" * 32)
+    monkeypatch.setenv("TENFOLD_REDTEAM_KEY", str(tmp_path / "key"))
+    monkeypatch.setenv("TENFOLD_DATA", str(tmp_path / "data"))
+    model = bench.runtime.inputs().fetch(Ref("builtin:colours")).path
+    Redteam(bench.store).allow("colours", "builtin:colours", "ann", weight_digest(model))
+    found, put = [], Vault.put
+
+    def remember(self, name, value):
+        if name.startswith("answer/") and value:
+            found.append(value)
+        put(self, name, value)
+
+    def break_down(evaluation, result, defending):
+        raise ValueError(f"{found[-1]} {evaluation.suffixes}")
+
+    monkeypatch.setattr(Vault, "put", remember)
+    if fails:
+        monkeypatch.setattr(card, "write_artifacts", break_down)
+    job = bench.run("dsn.evaluate", {
+        "model": "allowed:colours", "behaviours": "builtin:colours", "suffix_init": "! ! ! ! ! !", "n_steps": 2,
+        "authorisation": {"owner": "lab", "purpose": "p", "ticket": "T-1", "expires": "2999-01-01"},
+        "judges": [{"name": "exact", "type": "exact"}], "batch_size": 16, "topk": 48, "n_train": 2, "n_test": 2,
+        "n_benign": 2, "test_steps": 1, "eval_max_new_tokens": 32, "objective": "dsn", "reveal": True,
+        "defences": {"perplexity": None, "smoothllm": None, "erase_and_check": None},
+    })  # fmt: skip
+    assert job.state == ("failed" if fails else "succeeded"), job.error
+    told = stored(bench, tmp_path / "artifacts")
+    answers = {" ".join(answer.split()[:5]) for answer in found}
+    assert answers
+    assert not [answer for answer in answers for text in told if answer in text]
+    assert not [text for text in told for word in FILLERS if f" {word} " in text or f"'{word}" in text]
+    if fails:
+        assert "its words are withheld" in job.error.message
+    else:
+        assert any(text.startswith("TFSEAL1") for text in told)
