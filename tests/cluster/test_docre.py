@@ -65,7 +65,7 @@ def test_bad_input_ends_the_job_with_document_and_field_and_nothing_half_written
 
 
 def test_a_model_recommends_and_people_edit(cluster, tenfold):
-    model = tenfold.submit("docre.train", {"train": "builtin:docre-train", "epochs": 4})
+    model = tenfold.submit("docre.train", {"train": "builtin:docre-train", "model": "linear", "epochs": 4})
     shown = tenfold.submit(
         "docre.recommend", {"model": f"job:{model.id}/model.tar", "documents": "builtin:docre-native"}
     )
