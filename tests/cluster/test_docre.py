@@ -35,7 +35,7 @@ def test_parts_are_merged_by_a_job_that_waits_for_them(tenfold):
 
 def test_a_worker_killed_in_the_middle_repeats_no_finished_shard_and_changes_no_byte(cluster, tenfold, tmp_path):
     """kill -9 of the worker's child, by which the shard's own process ends too; the merge waits on."""
-    whole = tenfold.submit("docre.transfer", transfer(shard_size=4))
+    whole = tenfold.submit("docre.transfer", transfer())  # other shards; copying, that changes no document
     parts = [
         tenfold.submit("docre.transfer", transfer(shard_size=4, part={"index": n, "count": 2}), max_attempts=5)
         for n in range(2)

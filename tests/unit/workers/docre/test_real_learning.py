@@ -161,7 +161,7 @@ def test_probabilities_calibrated_on_native_documents_save_at_least_as_much(expe
 
 
 def test_atlop_learns_with_a_real_encoder(experiment, tmp_path):
-    """MiniLM on 60 documents for 5 epochs, minutes on one thread: the whole path of ATLOP, at a size far from a result."""
+    """MiniLM on 60 documents for 5 epochs, minutes on one thread: the whole path, at a size far from a result."""
     documents = json.loads(experiment.train["native"].read_text())
     (tmp_path / "train.json").write_text(json.dumps(documents[:60]))
     (tmp_path / "dev.json").write_text(json.dumps(documents[160:170]))
