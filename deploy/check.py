@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
 """Builds the images, brings compose.yaml's default profile up on this machine, and shows that it keeps its promises:
 
-    jobs of every pool run; every container killed in turn loses nothing; a rolling restart under load loses nothing and
-    counts no loss; the API, Redis and the logs keep their secrets.
+    the images hold what they should; jobs of every pool run; every container killed in turn loses nothing; a rolling
+    restart under load loses nothing and counts no loss; health checks pass; the API, Redis, logs, records and artifacts
+    keep their secrets.
 
     python deploy/check.py [--no-build] [--keep]
 
 ENGINE is docker or podman (the first found), COMPOSE the compose command (`docker compose`, `podman-compose`),
+CHECK_NO_BUILD says that the images are there,
 CHECK_PORT the port on loopback that the API is published on. Needs the Python client (`pip install -e .`). Everything
 it starts, it removes, volumes included.
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,11 +36,17 @@ from services.client import Invalid, Job, Tenfold  # noqa: E402
 PROJECT = "tenfold-check"
 PORT = os.environ.get("CHECK_PORT", "18990")
 ENGINE = os.environ.get("ENGINE") or shutil.which("docker") or shutil.which("podman") or "docker"
+TAG = os.environ.get("TENFOLD_TAG", "latest")
 COMPOSE = os.environ.get("COMPOSE") or (f"{ENGINE} compose" if "docker" in ENGINE else "podman-compose")
-SERVICES = ("redis", "gateway", "reconciler", "flower", "worker-cpu", "worker-sim", "worker-gpu-on-cpu")
+SERVICES = ("redis", "gateway", "reconciler", "flower", "worker-cpu", "worker-sim", "worker-gpu-on-cpu", "annotation")
+IMAGES = ("services", "cpu", "gpu", "sim")
+SECRETS = ("redis_password", "tenfold_admin_token", "flower_password", "grafana_password")
+MODEL_KEY = "model-key-that-nobody-may-tell"
+DEAF = {"deaf": {"base_url": "http://127.0.0.1:1/v1", "secret": "check-key", "tries": 1, "retry_budget_s": 0}}
 RANDOM = {"type": "random", "low": 0, "high": 20}
 SOCIETY = {"agents": 100, "months": 100, "capacity": 2000, "start": 2000, "policies": RANDOM}
 PATIENCE_S = 300.0
+OPERATOR = Path(tempfile.gettempdir()) / f"tenfold-check-operator-{os.getpid()}"
 
 
 def say(text: str) -> None:
@@ -54,8 +64,9 @@ def run(*command: str, check: bool = True, timeout: float = 600, **environment: 
 
 
 def compose(*arguments: str, check: bool = True) -> str:
-    ports = {"TENFOLD_PUBLISH": f"127.0.0.1:{PORT}", "FLOWER_PUBLISH": f"127.0.0.1:{int(PORT) + 1}"}
-    return run(*shlex.split(COMPOSE), "-p", PROJECT, *arguments, check=check, **ports)
+    names = ("TENFOLD_PUBLISH", "FLOWER_PUBLISH", "ANNOTATION_PUBLISH")
+    ports = {name: f"127.0.0.1:{int(PORT) + offset}" for offset, name in enumerate(names)}
+    return run(*shlex.split(COMPOSE), "-p", PROJECT, *arguments, check=check, TENFOLD_OPERATOR=str(OPERATOR), **ports)
 
 
 def container(service: str) -> str:
@@ -77,6 +88,7 @@ def eventually(is_so: Callable[[], bool], what: str, within_s: float = PATIENCE_
 def installation(*, keep: bool) -> Iterator[Tenfold]:
     """The default profile, up; a client with its admin's token. Removed afterwards."""
     compose("down", "--volumes", check=False)
+    write_operators_files()
     try:
         compose("up", "--detach", "--no-build")
         eventually(is_ready, "the gateway is ready")
@@ -87,6 +99,17 @@ def installation(*, keep: bool) -> Iterator[Tenfold]:
     finally:
         if not keep:
             compose("down", "--volumes", "--timeout", "40", check=False)
+            shutil.rmtree(OPERATOR, ignore_errors=True)
+
+
+def write_operators_files() -> None:
+    """An endpoint that nothing listens at, and its key; readable by the containers' user."""
+    for folder in ("endpoints", "secrets", "models"):
+        (OPERATOR / folder).mkdir(parents=True, exist_ok=True)
+    (OPERATOR / "endpoints/endpoints.json").write_text(json.dumps(DEAF))
+    (OPERATOR / "secrets/check-key").write_text(MODEL_KEY)
+    for path in (OPERATOR, *OPERATOR.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def is_ready() -> bool:
@@ -97,6 +120,28 @@ def is_ready() -> bool:
 
 
 # What it must show ------------------------------------------------------------------------------------------------
+
+
+def images_hold_what_they_should() -> None:
+    """Each runs by itself as the manifests run it: read-only, without capabilities, as its own user."""
+    alone = ("run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "none", "--tmpfs", "/tmp:mode=1777")
+
+    def says(image: str, code: str, *options: str) -> str:
+        return run(ENGINE, *alone, *options, f"tenfold-{image}:{TAG}", "python", "-c", code).strip()
+
+    for image in IMAGES[1:]:
+        kernel = says(image, "from shared.models.skinny_gemm import *; print(compiled(Path('/tmp'), print))")
+        assert "SkinnyGemm object" in kernel, (image, kernel)
+    torch = says("gpu", "import torch, workers.app, pynvml; print(torch.__version__, torch.version.cuda)")
+    triton = says("gpu", "from workers.kernels import *; print(*TRITON.rglob('*.so'))")
+    assert torch.endswith("None") or "cuda_utils" in triton, (torch, triton)
+    agents = (
+        "import ray; ray.init(num_cpus=1, include_dashboard=False); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
+    )
+    assert says("sim", agents, "--shm-size", "512m").endswith("42")
+    sizes = run(ENGINE, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}").splitlines()
+    say("images: " + ", ".join(line.rpartition("/")[2] for line in sizes if f":{TAG} " in line and "tenfold-" in line))
+    say(f"kernels came along in cpu, gpu, sim; torch of gpu {torch}; Ray runs in sim")
 
 
 def jobs_of_every_pool_run(tenfold: Tenfold) -> None:
@@ -139,7 +184,7 @@ def rolling_restart_counts_no_loss(tenfold: Tenfold) -> None:
     say(f"rolling restart of {len(SERVICES)} services: {len(done)} jobs succeeded, {again} handed back, no loss")
 
 
-def secrets_are_kept(tenfold: Tenfold) -> None:
+def strangers_are_refused(tenfold: Tenfold) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{PORT}", trust_env=False, timeout=10) as stranger:
         for path in ("/v1/jobs", "/v1/queues", "/v1/kinds"):
             assert stranger.get(path).status_code == 401, path
@@ -154,14 +199,40 @@ def secrets_are_kept(tenfold: Tenfold) -> None:
     refused(tenfold, "insta.query", named | {"index": "file:///secrets/redis_password"})
     answer = run(ENGINE, "exec", container("redis"), "redis-cli", "ping", check=False)
     assert "NOAUTH" in answer, answer
-    says = [run(ENGINE, "logs", container(service), check=False) for service in SERVICES]
-    says.append(httpx.get(f"http://127.0.0.1:{PORT}/metrics", trust_env=False).text)
-    says += [run(ENGINE, "inspect", container(service)) for service in SERVICES]
-    for name in ("redis_password", "tenfold_admin_token", "flower_password"):
-        secret = run(ENGINE, "exec", container("gateway"), "cat", f"/secrets/{name}").strip()
-        assert len(secret) >= 16
-        assert not any(secret in text for text in says), f"{name} is told"
-    say("without a token 401; traversal and foreign references refused; Redis wants its password; no secret is told")
+    say("without a token 401; traversal and foreign references refused; Redis wants its password")
+
+
+def no_secret_is_told(tenfold: Tenfold) -> None:
+    """Neither by logs, /metrics and containers, nor by records, events and artifacts, nor in what Redis writes."""
+    asked = {"policies": {"type": "llm", "model": "endpoint:deaf/model"}, "runs": 1, "months": 1}
+    failed = tenfold.wait(tenfold.submit("govsim.simulate", asked, max_attempts=1).id, timeout_s=PATIENCE_S)
+    assert failed.state == "failed", "an endpoint at which nothing listens answered"
+    told = {service: run(ENGINE, "logs", container(service), check=False) for service in SERVICES}
+    told |= {f"inspect {service}": run(ENGINE, "inspect", container(service)) for service in SERVICES}
+    told["/metrics"] = httpx.get(f"http://127.0.0.1:{PORT}/metrics", trust_env=False).text
+    jobs = [tenfold.job(job.id) for job in tenfold.jobs()]
+    told |= {f"record {job.id}": job.model_dump_json() for job in jobs}
+    told |= {f"events {job.id}": str(tenfold.event_page(job.id).items) for job in jobs}
+    secrets = [(name, run(ENGINE, "exec", container("gateway"), "cat", f"/secrets/{name}").strip()) for name in SECRETS]
+    for name, secret in (*secrets, ("the endpoint's key", MODEL_KEY)):
+        assert len(secret) >= 16, name
+        assert not [place for place, text in told.items() if secret in text], f"{name} is told"
+        for service, folder in (("gateway", "/artifacts"), ("redis", "/redis")):
+            found = run(ENGINE, "exec", container(service), "grep", "-rlF", "-e", secret, folder, check=False)
+            assert not found.strip(), f"{name} stands in {found}"
+    say(f"no secret in logs, /metrics, containers, {len(jobs)} records, their events and artifacts, on Redis's disk")
+
+
+def health_checks_pass() -> None:
+    for service in SERVICES:
+        eventually(lambda service=service: is_healthy(container(service)), f"{service} is healthy")
+    say(f"the health checks of {len(SERVICES)} services pass")
+
+
+def is_healthy(name: str) -> bool:
+    if "podman" in ENGINE:  # which runs them by itself only under systemd
+        return subprocess.run([ENGINE, "healthcheck", "run", name], capture_output=True).returncode == 0
+    return run(ENGINE, "inspect", "--format", "{{.State.Health.Status}}", name).strip() == "healthy"
 
 
 def containers_are_restricted() -> None:
@@ -220,15 +291,18 @@ def main() -> None:
     parser.add_argument("--no-build", action="store_true", help="the images are there")
     parser.add_argument("--keep", action="store_true", help="leave everything running")
     options = parser.parse_args()
-    if not options.no_build:
-        print(run(str(ROOT / "deploy/build"), "services", "cpu", timeout=3600, ENGINE=ENGINE).splitlines()[-2:])
+    if not (options.no_build or os.environ.get("CHECK_NO_BUILD")):
+        print(run(str(ROOT / "deploy/build"), *IMAGES, timeout=3600, ENGINE=ENGINE, TAG=TAG).splitlines()[-4:])
+    images_hold_what_they_should()
     with installation(keep=options.keep) as tenfold:
         say("up")
+        health_checks_pass()
         containers_are_restricted()
         jobs_of_every_pool_run(tenfold)
-        secrets_are_kept(tenfold)
+        strangers_are_refused(tenfold)
         killed_containers_lose_nothing(tenfold)
         rolling_restart_counts_no_loss(tenfold)
+        no_secret_is_told(tenfold)
     say("all of it holds")
 
 

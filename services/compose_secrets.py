@@ -20,6 +20,11 @@ save ""
 maxmemory {maxmemory}
 maxmemory-policy noeviction
 """
+AWS_CREDENTIALS = """\
+[default]
+aws_access_key_id = {accessKey}
+aws_secret_access_key = {secretKey}
+"""
 
 
 def main(folder: Path, redis_data: Path) -> None:
@@ -28,17 +33,18 @@ def main(folder: Path, redis_data: Path) -> None:
     _kept(folder / "tenfold_admin_token", "tf_" + secrets.token_urlsafe(32))
     flower = _kept(folder / "flower_password", secrets.token_urlsafe(16))
     _kept(folder / "grafana_password", secrets.token_urlsafe(16), mode=0o444)
-    access, secret = secrets.token_hex(10), secrets.token_urlsafe(30)
-    _kept(folder / "s3.json", json.dumps(_s3_config(access, secret)))
+    s3 = json.loads(_kept(folder / "s3.json", json.dumps(_s3_config())))
+    keys = s3["identities"][0]["credentials"][0]
+    _write(folder / "aws_credentials", AWS_CREDENTIALS.format(**keys))
     maxmemory = os.environ.get("REDIS_MAXMEMORY", "1gb")
     _write(folder / "redis.conf", REDIS_CONF.format(password=password, data=redis_data, maxmemory=maxmemory))
     _write(folder / "tenfold_redis_url", f"redis://:{password}@redis:6379/0")
     _write(folder / "flower.py", f"basic_auth = ['tenfold:{flower}']\n")
 
 
-def _s3_config(access: str, secret: str) -> dict[str, object]:
+def _s3_config() -> dict[str, object]:
     """One identity with every right on the buckets of the compose file's S3 service."""
-    credentials = [{"accessKey": access, "secretKey": secret}]
+    credentials = [{"accessKey": secrets.token_hex(10), "secretKey": secrets.token_urlsafe(30)}]
     actions = ["Admin", "Read", "Write", "List"]
     return {"identities": [{"name": "tenfold", "credentials": credentials, "actions": actions}]}
 

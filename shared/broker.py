@@ -16,6 +16,8 @@ from shared import tracing
 from shared.jobs.catalog import catalog, pools
 from shared.jobs.record import Priority
 from shared.jobs.spec import JobSpec
+from shared.logs import configure_logs
+from shared.sentinel import sentinel_of
 from shared.settings import Settings
 
 ATTEMPT, PUBLISH, JOB_ID, TRACE = "TENFOLD_ATTEMPT", "TENFOLD_PUBLISH", "TENFOLD_JOB_ID", "TENFOLD_TRACE"
@@ -39,9 +41,11 @@ def make_app(redis_url: str, pool: str | None = None) -> Celery:
 
     `pool` is one more, for a worker whose catalog has no kind of it: it hands back whatever comes.
     """
-    app = Celery("tenfold", broker=redis_url, set_as_current=True)
+    sentinels = sentinel_of(redis_url)
+    broker_url, asked = sentinels.broker() if sentinels else (redis_url, {})
+    app = Celery("tenfold", broker=broker_url, set_as_current=True)
     app.conf.update(
-        broker_transport_options=TRANSPORT,
+        broker_transport_options=TRANSPORT | asked,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         task_queues=[Queue(pool, routing_key=pool) for pool in sorted({*pools(), *([pool] if pool else [])})],
@@ -66,9 +70,11 @@ def make_app(redis_url: str, pool: str | None = None) -> Celery:
 
 
 def __getattr__(name: str) -> Any:
-    """`celery -A shared.broker:app` (Flower) makes the app from the environment's settings."""
+    """`celery -A shared.broker:app` (Flower) makes the app from the environment's settings; it logs like all others."""
     if name == "app":
-        return make_app(Settings().redis)
+        settings = Settings()
+        configure_logs(settings.log_level)  # before Tornado, which leaves a root logger alone that has a handler
+        return make_app(settings.redis)
     raise AttributeError(name)
 
 

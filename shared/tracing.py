@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 FLUSH_MS = 2000
 Attribute = str | int | float | bool
+UNNAMED = "unknown_service"  # so the SDK calls one that nothing in the environment names
+_service = UNNAMED
 _CONVENTIONS = {
     "http_request_method": "http.request.method",
     "http_route": "http.route",
@@ -47,8 +49,12 @@ def is_on() -> bool:
 
 
 def name_service(name: str) -> None:
-    """What spans of this process and its children say they come from, unless OTEL_SERVICE_NAME says so."""
-    os.environ.setdefault("OTEL_SERVICE_NAME", name)
+    """What this process's spans say they come from, unless the environment names a service.
+
+    The environment stays as it is: programs that this process starts are other services.
+    """
+    global _service
+    _service = name
 
 
 @contextmanager
@@ -152,6 +158,9 @@ def _provider(pid: int) -> "TracerProvider":
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({"process.pid": pid}))
+    resource = Resource.create({"process.pid": pid})
+    if str(resource.attributes["service.name"]).startswith(UNNAMED):
+        resource = resource.merge(Resource({"service.name": _service}))
+    provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider

@@ -25,13 +25,14 @@ class RedisServer:
     version: str
     port: int
     process: "subprocess.Popen[bytes]"
+    password: str | None = None
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.url, decode_responses=True)
+        return redis.Redis.from_url(self.url, password=self.password, decode_responses=True)
 
 
 def binaries() -> dict[str, Path]:
@@ -43,11 +44,12 @@ def binaries() -> dict[str, Path]:
 
 
 @contextmanager
-def redis_server(*options: str, binary: Path | None = None) -> Iterator[RedisServer]:
-    """Run a server; without `binary` the first found. `options` are further command line options."""
+def redis_server(*options: str, binary: Path | None = None, password: str | None = None) -> Iterator[RedisServer]:
+    """Run a server; without `binary` the first found. `options` are further command line options; `password` is the
+    one that they set."""
     chosen = binary or next(iter(binaries().values()))
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
-    server = _start(chosen, folder, options)
+    server = _start(chosen, folder, options, password)
     try:
         yield server
     finally:
@@ -56,7 +58,7 @@ def redis_server(*options: str, binary: Path | None = None) -> Iterator[RedisSer
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(binary: Path, folder: Path, options: tuple[str, ...]) -> RedisServer:
+def _start(binary: Path, folder: Path, options: tuple[str, ...], password: str | None) -> RedisServer:
     """Started and answering; another port is tried where somebody took ours in between."""
     for _ in range(5):
         port = free_port()
@@ -74,7 +76,7 @@ def _start(binary: Path, folder: Path, options: tuple[str, ...]) -> RedisServer:
         ]
         with (folder / "out").open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-        server = RedisServer(binary, _version(binary), port, process)
+        server = RedisServer(binary, _version(binary), port, process, password)
         if _answers(server):
             return server
     raise RuntimeError(f"redis-server does not start:\n{(folder / 'out').read_text()}")

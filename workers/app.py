@@ -15,6 +15,7 @@ from shared.broker import make_app
 from shared.jobs.store import JobStore
 from shared.logs import configure_logs
 from shared.settings import Settings
+from workers.kernels import seed_triton
 from workers.runtime.child import open_child
 from workers.runtime.tasks import split_task_id
 from workers.runtime.warden import Warden
@@ -59,9 +60,10 @@ def run_worker(
 
     Two workers of one pool on one machine need different names."""
     name = f"{name or pool}@{socket.gethostname()}"
-    os.environ["TENFOLD_WORKER"] = name  # inherited by the children
+    os.environ |= {"TENFOLD_WORKER": name, "TENFOLD_POOL": pool}  # for the children
     tracing.name_service(f"tenfold-worker-{pool}")
     configure_logs(settings.log_level)
+    seed_triton()
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
     warden.exit_when_idle_s = exit_when_idle_s
     _connect(warden)

@@ -5,15 +5,18 @@ FROM ${PYTHON} AS build
 # One more index to take torch from; empty: PyPI's own build.
 ARG TORCH_INDEX=
 WORKDIR /build
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ python3-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/tenfold
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
 # What Tenfold needs first, so that a change of its own code installs nothing anew.
-RUN /opt/tenfold/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt \
+RUN touch README.md LICENSE && /opt/tenfold/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt \
         ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} '.[gpu,s3,tracing]'
+COPY README.md LICENSE ./
 COPY shared shared
 COPY services services
 COPY workers workers
 RUN /opt/tenfold/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --force-reinstall . \
+    && /opt/tenfold/bin/python -m workers.kernels \
     && rm -rf /opt/tenfold/lib/python3*/site-packages/pip /opt/tenfold/lib/python3*/site-packages/pip-* \
               /opt/tenfold/bin/pip*
 

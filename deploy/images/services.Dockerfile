@@ -4,10 +4,11 @@ ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
 FROM ${PYTHON} AS build
 WORKDIR /build
 RUN python -m venv /opt/tenfold
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
 # What Tenfold needs first, so that a change of its own code installs nothing anew.
-RUN /opt/tenfold/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt \
+RUN touch README.md LICENSE && /opt/tenfold/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt \
         '.[gateway,s3,tracing]' flower psutil
+COPY README.md LICENSE ./
 COPY shared shared
 COPY services services
 COPY workers workers
@@ -24,7 +25,7 @@ LABEL org.opencontainers.image.title="tenfold-services" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 RUN useradd --system --uid 10001 --user-group --home-dir /data --no-create-home --shell /usr/sbin/nologin tenfold \
-    && mkdir -p /data /secrets /redis /artifacts && chown 10001:10001 /data /secrets /redis /artifacts
+    && mkdir -p /data /secrets /redis /artifacts /s3 && chown 10001:10001 /data /secrets /redis /artifacts /s3
 COPY --from=build /opt/tenfold /opt/tenfold
 ENV PATH=/opt/tenfold/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

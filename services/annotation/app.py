@@ -10,15 +10,18 @@ from services.annotation import document_routes, project_routes
 from services.annotation.projects import Projects
 from services.gateway import app as gateway_app
 from services.gateway import health, openapi, problems
+from services.gateway import tracing as traced_requests
 from services.gateway.auth import trusts_loopback
 from services.gateway.operations import Answer, Operation, Routes
 from services.gateway.state import Gateway, gateway
 from services.gateway.tail import Tail
 from services.gateway.views import Document
+from shared import tracing
 from shared.artifacts import ArtifactStore
 from shared.broker import Messages, make_app
 from shared.jobs.files import UploadedFiles
 from shared.jobs.store import JobStore
+from shared.logs import configure_logs
 from shared.settings import Settings
 
 documents = Routes()
@@ -48,6 +51,8 @@ def described(*, needs_token: bool) -> dict[str, Any]:
 def create_app(settings: Settings | None = None) -> Flask:
     """The service over the environment's settings; the gateway's state, tokens and problems."""
     settings = settings or Settings()
+    tracing.name_service("tenfold-annotation")
+    configure_logs(settings.log_level)
     app = Flask("tenfold-annotation", static_folder=None)
     app.url_map.merge_slashes = False
     operations = tuple(operation for resource in RESOURCES for operation, _ in resource.operations)
@@ -58,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )  # fmt: skip
     app.extensions["annotation"] = Projects(artifacts)
     problems.install(app)
+    traced_requests.install(app)
     open_paths = frozenset(operation.path for operation in operations if operation.is_open)
     app.before_request(lambda: gateway_app.begin(settings, open_paths))
     app.after_request(gateway_app.finish)

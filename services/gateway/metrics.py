@@ -38,6 +38,10 @@ POOL_GAUGES = {
     "oldest_wait_s": "Seconds that the job at the head of the queue has waited",
     "desired_workers": "Workers that would run every waiting and running job at once",
 }
+GPU_GAUGES = {
+    "used_bytes": "Memory in use on a GPU of a worker's machine, by all its processes",
+    "total_bytes": "Memory of a GPU of a worker's machine",
+}
 SETS = {
     "tenfold_jobs_blocked": ("ix:state:blocked", "Jobs that wait for another job"),
     "tenfold_jobs_delayed": ("delayed", "Jobs that wait for the time of their next attempt"),
@@ -69,6 +73,21 @@ class ClusterTruth(Collector):
             status = workers.status(pool)
             for name, family in families.items():
                 family.add_metric([pool], getattr(status, name))
+        yield from families.values()
+        yield from self._gpus(workers)
+
+    def _gpus(self, workers: WorkerList) -> Iterator[Metric]:
+        """Of the workers alive; after `status`, which forgets the dead."""
+        labels = ["pool", "worker", "gpu"]
+        families = {
+            name: GaugeMetricFamily(f"tenfold_gpu_memory_{name}", text, labels=labels)
+            for name, text in GPU_GAUGES.items()
+        }
+        for pool in pools():
+            for worker, gpus in workers.gpus(pool).items():
+                for index, gpu in enumerate(gpus):
+                    for name, family in families.items():
+                        family.add_metric([pool, worker, str(index)], getattr(gpu, name))
         yield from families.values()
 
     def _sets(self) -> Iterator[Metric]:

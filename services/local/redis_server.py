@@ -10,6 +10,7 @@ from typing import NamedTuple
 import redis
 
 from services.local.errors import CannotStart
+from shared.sentinel import sentinel_of
 
 OLDEST = (6, 2)
 WAYS = (
@@ -43,7 +44,8 @@ def find(data: Path) -> RedisServer:
 def check_reachable(url: str) -> None:
     """Raises CannotStart when the Redis that runs elsewhere doesn't answer or is too old. Never says its password."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as connection:
+        sentinels, patience = sentinel_of(url), {"socket_timeout": 5, "socket_connect_timeout": 5}
+        with sentinels.client(**patience) if sentinels else redis.Redis.from_url(url, **patience) as connection:
             version = str(connection.info("server")["redis_version"])
     except (redis.RedisError, OSError, ValueError) as failure:
         raise CannotStart(f"the Redis of TENFOLD_REDIS_URL doesn't answer: {failure}.") from failure

@@ -33,6 +33,7 @@ from shared.jobs.submissions import (
     submitted,
     submitted_job,
 )
+from shared.sentinel import sentinel_of
 
 __all__ = [
     "PREFIX", "Claim", "Flags", "JobStore", "NewJob", "Outcome", "Page", "Query", "Report", "Submission", "Submitted",
@@ -63,16 +64,18 @@ class JobStore:
 
     @classmethod
     def connect(cls, url: str) -> "JobStore":
-        """A store over a URL, with timeouts everywhere: nothing may hang on a dead peer.
+        """A store over a URL, of one Redis or of Sentinels, with timeouts everywhere: nothing may hang on a dead peer.
 
         A command whose connection broke is sent again, for about as long as a Redis takes to start anew; whoever can
         wait longer tries longer himself. So a script may run twice where its caller called once, and heeds that.
         """
-        client = redis.Redis.from_url(
-            url, decode_responses=True, socket_timeout=10, socket_connect_timeout=5, socket_keepalive=True,
-            health_check_interval=10, max_connections=1000, retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 5),
-        )  # fmt: skip
-        return cls(client)
+        options: dict[str, Any] = {
+            "decode_responses": True, "socket_timeout": 10, "socket_connect_timeout": 5, "socket_keepalive": True,
+            "health_check_interval": 10, "max_connections": 1000,
+            "retry": Retry(ExponentialBackoff(cap=1.0, base=0.05), 5),
+        }  # fmt: skip
+        sentinels = sentinel_of(url)
+        return cls(sentinels.client(**options) if sentinels else redis.Redis.from_url(url, **options))
 
     # Submitting ---------------------------------------------------------------------------------------------------
 

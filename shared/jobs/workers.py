@@ -1,6 +1,8 @@
 """Which workers are alive, and what each pool has waiting and running: true from the job records."""
 
+import json
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from shared.jobs.store import PREFIX, JobStore
@@ -14,6 +16,13 @@ class PoolStatus(NamedTuple):
     workers: int
     oldest_wait_s: float
     desired_workers: int
+
+
+class GpuMemory(NamedTuple):
+    """Of one GPU of a worker's machine, by all its processes."""
+
+    used_bytes: int
+    total_bytes: int
 
 
 class WorkerList:
@@ -30,9 +39,17 @@ class WorkerList:
             pipe.hset(f"{PREFIX}slots_last", pool, slots)
             pipe.execute()
 
+    def announce_gpus(self, name: str, pool: str, gpus: Sequence[GpuMemory]) -> None:
+        self._store.redis.hset(f"{PREFIX}gpus:{pool}", name, json.dumps(gpus))
+
+    def gpus(self, pool: str) -> dict[str, list[GpuMemory]]:
+        """By worker, of those that have announced some."""
+        found = self._store.redis.hgetall(f"{PREFIX}gpus:{pool}")
+        return {name: [GpuMemory(*gpu) for gpu in json.loads(text)] for name, text in sorted(found.items())}
+
     def remove(self, name: str, pool: str) -> None:
         self._store.redis.zrem(f"{PREFIX}workers:{pool}", name)
-        self._store.redis.hdel(f"{PREFIX}slots:{pool}", name)
+        self._forget(pool, name)
 
     def status(self, pool: str) -> PoolStatus:
         """Waiting, running and alive now; `desired_workers = ceil((waiting + running) / slots per worker)`.
@@ -64,4 +81,8 @@ class WorkerList:
         dead = self._store.redis.zrangebyscore(f"{PREFIX}workers:{pool}", "-inf", now_ms)
         if dead:
             self._store.redis.zremrangebyscore(f"{PREFIX}workers:{pool}", "-inf", now_ms)
-            self._store.redis.hdel(f"{PREFIX}slots:{pool}", *dead)
+            self._forget(pool, *dead)
+
+    def _forget(self, pool: str, *names: str) -> None:
+        for what in ("slots", "gpus"):
+            self._store.redis.hdel(f"{PREFIX}{what}:{pool}", *names)

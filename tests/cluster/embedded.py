@@ -39,7 +39,7 @@ class Embedded:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TENFOLD_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TENFOLD_", "OTEL_"))}
         own = {"TENFOLD_DATA": str(self.layout.data), "TENFOLD_PORT_BASE": str(self.base), "HOME": str(self.home)}
         return kept | own | {"PYTHONPATH": str(SOURCE)} | self.settings
 

@@ -24,7 +24,8 @@ FASTER = 15
 MOST = 4  # pods, on a machine of two cores
 CHECKPOINT_EVERY = 10  # steps of a walk
 WAIT_BOUND_S = 60.0
-"""p95 wait of the burst: twelve jobs of some six seconds, four workers, each with its start."""
+"""p95 wait of a burst, jobs of some six seconds on four workers, where a worker is up within START_S."""
+START_S = 6.0
 KEDA = SOURCE / "deploy/kubernetes/components/keda/autoscaling.yaml"
 
 
@@ -37,18 +38,34 @@ def cluster(tmp_path_factory, kinds_path):
     cluster.end()
 
 
+@pytest.fixture(scope="module")
+def bound_s(cluster):
+    """The stated bound; a machine that takes longer to start a worker takes as much longer for everything."""
+    pods = Pods(cluster)
+    with Tenfold(cluster.url, patience_s=30) as tenfold:
+        eventually(lambda: queue(tenfold).workers == 0)
+        began = time.monotonic()
+        pods.start(1)
+        eventually(lambda: queue(tenfold).workers == 1, 120)
+        start_s = time.monotonic() - began
+        pods.end()
+        eventually(lambda: queue(tenfold).workers == 0)
+    print(f"a worker is up after {start_s:.1f} s")
+    return WAIT_BOUND_S * max(1.0, start_s / START_S)
+
+
 class Pods:
-    """The worker processes that stand for pods."""
+    """The worker processes that stand for pods, by name."""
 
     def __init__(self, cluster: Embedded, *options: str) -> None:
         self._cluster, self._options = cluster, options
-        self._all: list[subprocess.Popen[bytes]] = []
+        self._all: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping: list[subprocess.Popen[bytes]] = []
         self._started = 0
 
     @property
-    def alive(self) -> list["subprocess.Popen[bytes]"]:
-        return [pod for pod in self._all if pod.poll() is None]
+    def alive(self) -> list[str]:
+        return [name for name, pod in self._all.items() if pod.poll() is None]
 
     def start(self, count: int) -> None:
         for _ in range(count):
@@ -57,24 +74,28 @@ class Pods:
             command = [sys.executable, "-m", "workers", "worker", "--pool", "test", "--name", name, *self._options]
             log = (self._cluster.layout.logs / f"{name}.log").open("wb")
             environment = self._cluster.environment | {"OMP_NUM_THREADS": "1"}
-            self._all.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            self._all[name] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             log.close()
 
-    def stop(self, count: int) -> None:
-        for pod in self.alive[:count]:  # the oldest: whoever is busy is not spared
+    def stop(self, count: int, workers: list[str | None]) -> None:
+        """Remove pods as unluckily as can be: those first that `workers` of running jobs name."""
+        busy = {worker.partition("@")[0] for worker in workers if worker}
+        for name in sorted(self.alive, key=lambda name: name not in busy)[: max(0, count)]:
+            pod = self._all.pop(name)
             pod.terminate()
-            self._all.remove(pod)
             self._stopping.append(pod)
 
     def end(self) -> None:
-        for pod in [*self._all, *self._stopping]:
+        pods = [*self._all.values(), *self._stopping]
+        for pod in pods:
             with suppress(ProcessLookupError):
                 pod.terminate()
-        for pod in [*self._all, *self._stopping]:
+        for pod in pods:
             with suppress(subprocess.TimeoutExpired):
                 pod.wait(40)
             if pod.poll() is None:
                 pod.kill()
+                pod.wait()
 
 
 def queue(tenfold):
@@ -110,7 +131,7 @@ def repeated_steps(tenfold, id):
     return [max(0, before[-1] - later[0] + 1) for before, later in itertools.pairwise(ordered)]
 
 
-def test_a_deployment_follows_the_queue_and_handing_back_repeats_at_most_one_checkpoint_interval(cluster):
+def test_a_deployment_follows_the_queue_and_handing_back_repeats_at_most_one_checkpoint_interval(cluster, bound_s):
     manifest = next(one for one in yaml.safe_load_all(KEDA.read_text()) if one["metadata"]["name"] == "worker-cpu")
     scaler, pods = HorizontalScaler.of(manifest), Pods(cluster)
     scaler.most = MOST
@@ -126,20 +147,21 @@ def test_a_deployment_follows_the_queue_and_handing_back_repeats_at_most_one_che
                 wanted = scaler.step((time.monotonic() - began) * FASTER, now.desired_workers)
                 seen.append((now.waiting, now.running, now.desired_workers, len(pods.alive)))
                 pods.start(wanted - len(pods.alive))
-                pods.stop(len(pods.alive) - wanted)
+                pods.stop(len(pods.alive) - wanted, [job.worker for job in tenfold.jobs(state="running")])
                 time.sleep(1)
             p95 = waits(tenfold, ids)
             repeats = [count for id in ids for count in repeated_steps(tenfold, id)]
         finally:
             pods.end()
     print(f"(waiting, running, desired, pods) each second: {seen}")
-    print(f"p95 wait {p95:.1f} s; steps repeated after each hand-back: {repeats}")
+    print(f"p95 wait {p95:.1f} s of {bound_s:.0f}; steps repeated after each hand-back: {repeats}")
     assert max(pods for *_, pods in seen) == MOST
-    assert p95 < WAIT_BOUND_S
+    assert p95 < bound_s
+    assert repeats, "nobody was removed while it ran a job"
     assert all(count <= CHECKPOINT_EVERY for count in repeats)
 
 
-def test_a_scaled_job_starts_from_zero_and_never_removes_a_running_job(cluster):
+def test_a_scaled_job_starts_from_zero_and_never_removes_a_running_job(cluster, bound_s):
     pods = Pods(cluster, "--exit-when-idle", "5")
     seen = []
     with Tenfold(cluster.url, patience_s=30) as tenfold:
@@ -152,12 +174,12 @@ def test_a_scaled_job_starts_from_zero_and_never_removes_a_running_job(cluster):
                 pods.start(new_jobs(now.desired_workers, len(pods.alive), MOST))
                 time.sleep(1)
             p95 = waits(tenfold, ids)
-            attempts = {tenfold.job(id).attempt for id in ids}
+            ended = [tenfold.job(id) for id in ids]
             eventually(lambda: not pods.alive, 60)  # each ends by itself: back to zero
         finally:
             pods.end()
     print(f"(waiting, running, desired, pods) each second: {seen}")
-    print(f"p95 wait {p95:.1f} s")
+    print(f"p95 wait {p95:.1f} s of {bound_s:.0f}")
     assert seen[0][3] == 0
-    assert attempts == {1}
-    assert p95 < WAIT_BOUND_S
+    assert {(job.attempt, job.losses) for job in ended} == {(1, 0)}
+    assert p95 < bound_s

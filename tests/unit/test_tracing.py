@@ -47,6 +47,37 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry.sdk.t
     assert run(code).stderr == ""
 
 
+def test_naming_the_gateway_names_no_program_it_starts():
+    """A worker that inherits the name would sign its spans as the gateway."""
+    code = """
+import os
+from services.gateway.app import create_app
+before = dict(os.environ)
+create_app()
+assert dict(os.environ) == before
+"""
+    assert run(code).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "service"),
+    [
+        pytest.param({}, "tenfold-gateway", id="own-name"),
+        pytest.param({"OTEL_SERVICE_NAME": "theirs"}, "theirs", id="named-by-the-operator"),
+        pytest.param({"OTEL_RESOURCE_ATTRIBUTES": "service.name=theirs"}, "theirs", id="named-among-resources"),
+    ],
+)
+def test_spans_are_signed_with_the_service_unless_the_operator_names_one(endpoint, monkeypatch, environment, service):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tracing, "_service", "")
+    tracing.name_service("tenfold-gateway")
+    with tracing.span("one"):
+        pass
+    tracing.flush()
+    assert [span.service for span in endpoint.spans] == [service]
+
+
 DEAF = "http://127.0.0.1:1"
 
 

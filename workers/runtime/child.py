@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from functools import cache
 
+from shared import tracing
 from shared.artifacts import ArtifactStore
 from shared.jobs.store import JobStore, Worker
 from shared.logs import configure_logs
@@ -17,6 +18,7 @@ def open_child() -> None:
     lead_group()
     # Celery marks its children as daemons, which may have no children: data loaders and shards need some.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    tracing.name_service(f"tenfold-worker-{os.environ['TENFOLD_POOL']}")
     configure_logs(Settings().log_level)
 
 

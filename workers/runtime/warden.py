@@ -19,10 +19,12 @@ from shared.jobs.record import JobRecord
 from shared.jobs.store import PREFIX, JobStore
 from shared.jobs.workers import WorkerList
 from shared.settings import Settings
+from workers.runtime.gpus import gpu_memory
 from workers.runtime.processes import end_group, is_living_child
 
 EVERY_S = 0.5
 ALIVE_FOR_S = 10.0
+GPUS_EVERY_S = 5.0
 
 log = structlog.get_logger()
 
@@ -38,6 +40,7 @@ class Warden:
         back."""
         self._idle_since = time.monotonic()
         self._stopping_since: float | None = None
+        self._gpus_told = -GPUS_EVERY_S
         self._wake = threading.Event()
         self._work = settings.data.resolve() / "work"
         self._alive_file = settings.data.resolve() / "run" / f"{name}.alive"
@@ -75,9 +78,15 @@ class Warden:
                 self._kill(record)
         if self._stopping_since is None:
             self._workers.announce(self.name, self.pool, self.slots, ALIVE_FOR_S)
+            self._announce_gpus()
         else:
             self.store.request_hand_back(self.name)
         self._alive_file.touch()
+
+    def _announce_gpus(self) -> None:
+        if time.monotonic() - self._gpus_told > GPUS_EVERY_S and (gpus := gpu_memory()):
+            self._workers.announce_gpus(self.name, self.pool, gpus)
+            self._gpus_told = time.monotonic()
 
     def _stop_when_idle(self, held: list[str]) -> None:
         """Idle is a worker without a job while none waits in its pool: one that is still starting has work to do."""

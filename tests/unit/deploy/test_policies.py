@@ -154,7 +154,7 @@ def test_nobody_reaches_a_worker_and_workers_reach_no_gateway(policies, pods):
         labels = pod["metadata"]["labels"]
         if labels.get("tenfold/role") == "worker" and not _uses(pod, "ray_token"):
             assert reached(policies, labels, "ingress") == set(), name
-            assert reached(policies, labels, "egress") <= {53, 443, 6379}, name
+            assert reached(policies, labels, "egress") <= {53, 443, 6379, 26379}, name
 
 
 def test_nobody_reaches_the_clouds_metadata_service(policies):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.jobs.workers import WorkerList
+from shared.jobs.workers import GpuMemory, WorkerList
 
 
 @pytest.fixture
@@ -60,3 +60,12 @@ def test_workers_of_names_that_never_come_back_leave_nothing(lives, workers):
         workers.status("test")
     assert lives.redis.hlen("tf:slots:test") == 0
     assert lives.redis.zcard("tf:workers:test") == 0
+
+
+def test_a_workers_gpus_are_told_as_long_as_it_lives(lives, workers):
+    workers.announce("test@one", "test", 1, 10)
+    workers.announce_gpus("test@one", "test", [GpuMemory(3, 80), GpuMemory(5, 80)])
+    assert workers.gpus("test") == {"test@one": [(3, 80), (5, 80)]}
+    lives.wait(11)
+    workers.status("test")
+    assert workers.gpus("test") == {}

@@ -95,3 +95,14 @@ def test_queues_tell_what_an_autoscaler_needs(api, parts, submit, worker):
     assert (queue["waiting"], queue["running"], queue["slots"], queue["workers"]) == (5, 1, 2, 1)
     assert queue["desired_workers"] == 3  # ceil((5 + 1) / 2)
     assert queue["oldest_wait_s"] >= 0
+
+
+def test_metrics_tell_the_memory_of_every_workers_gpus(api, parts):
+    from shared.jobs.workers import GpuMemory, WorkerList
+
+    workers = WorkerList(parts.store)
+    workers.announce("gpu@one", "gpu", 1, alive_for_s=60)
+    workers.announce_gpus("gpu@one", "gpu", [GpuMemory(2**30, 8 * 2**30)])
+    text = api.get("/metrics").text
+    assert 'tenfold_gpu_memory_used_bytes{gpu="0",pool="gpu",worker="gpu@one"} 1.073741824e+09' in text
+    assert 'tenfold_gpu_memory_total_bytes{gpu="0",pool="gpu",worker="gpu@one"} 8.589934592e+09' in text

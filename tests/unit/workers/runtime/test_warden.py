@@ -3,21 +3,37 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
 
 from shared.jobs.states import JobState
 from shared.jobs.store import Worker
-from shared.jobs.workers import WorkerList
+from shared.jobs.workers import GpuMemory, WorkerList
 from shared.settings import Settings
 from tests.unit.workers.runtime.conftest import Bench
+from workers.runtime.gpus import _library, gpu_memory
 from workers.runtime.warden import Warden
 
 NOBODY = 2**22 + 1  # a pid that can't be
+
+
+def nvml_without_driver() -> Any:
+    """NVIDIA's library as it is where there is no driver; no machine of the tests has a GPU."""
+
+    class NVMLError(Exception):
+        pass
+
+    def fail(*_: object) -> None:
+        raise NVMLError("Driver Not Loaded")
+
+    return SimpleNamespace(NVMLError=NVMLError, nvmlInit=fail, fail=fail)
 
 
 @pytest.fixture
@@ -151,3 +167,33 @@ def test_a_worker_that_cannot_reach_its_store_leaves_no_sign_of_life(warden, mon
     with pytest.raises(redis.ConnectionError):
         warden.round()
     assert not warden._alive_file.exists()
+
+
+def test_a_worker_tells_its_gpus_memory(bench: Bench, warden: Warden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.runtime.warden.gpu_memory", lambda: [GpuMemory(1, 2)])
+    warden.round()
+    assert WorkerList(bench.store).gpus("test") == {warden.name: [(1, 2)]}
+    warden.leave()
+    assert WorkerList(bench.store).gpus("test") == {}
+
+
+@pytest.mark.parametrize("pynvml", [None, nvml_without_driver()], ids=["no-package", "no-driver"])
+def test_a_machine_without_gpus_tells_of_none(pynvml: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", pynvml)
+    _library.cache_clear()
+    assert gpu_memory() == []
+    _library.cache_clear()
+
+
+def test_gpus_are_told_in_their_order_and_a_lost_one_stops_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = nvml_without_driver()
+    library.nvmlInit = lambda: None
+    library.nvmlDeviceGetCount = lambda: 2
+    library.nvmlDeviceGetHandleByIndex = lambda index: index
+    library.nvmlDeviceGetMemoryInfo = lambda device: SimpleNamespace(used=device + 1, total=80)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    _library.cache_clear()
+    assert gpu_memory() == [GpuMemory(1, 80), GpuMemory(2, 80)]
+    library.nvmlDeviceGetCount = library.fail
+    assert gpu_memory() == []
+    _library.cache_clear()
