@@ -44,7 +44,7 @@ def html_call(sentence: SourceSentence) -> str:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.html"
         source.write_text(marked)
-        command = [shutil.which("apertium") or "apertium", "-f", "html", "eng-spa", str(source)]
+        command = [shutil.which("apertium") or "apertium", "-u", "-f", "html", "eng-spa", str(source)]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
 
 

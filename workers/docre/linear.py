@@ -6,7 +6,7 @@ A baseline that a laptop trains in seconds. `LinearTraining` is the loop; an epo
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,22 @@ class LinearModel:
 
     weights: Floats
 
-    def scores(self, document: Document) -> PairScores:
-        x = feature_matrix(document, len(self.weights))
-        return PairScores(np.asarray(x @ self.weights), closest_evidence(document))
-
     def scores_of(self, documents: Sequence[Document]) -> list[PairScores]:
-        return [self.scores(document) for document in documents]
+        return [self.scores(Featured.of(document, len(self.weights))) for document in documents]
+
+    def scores(self, document: "Featured") -> PairScores:
+        return PairScores(np.asarray(document.x @ self.weights), document.evidence)
+
+
+class Featured(NamedTuple):
+    """What the linear model sees of a document, whatever its weights."""
+
+    x: Any  # (pairs, buckets)
+    evidence: NDArray[np.float64]  # (pairs, sentences)
+
+    @classmethod
+    def of(cls, document: Document, buckets: int) -> "Featured":
+        return cls(feature_matrix(document, buckets), closest_evidence(document))
 
 
 def closest_evidence(document: Document) -> NDArray[np.float64]:

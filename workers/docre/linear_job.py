@@ -9,7 +9,7 @@ from shared.jobs.catalog.docre.models import TrainParams
 from shared.jobs.context import JobContext
 from shared.metrics.relations import judge, score
 from workers.docre.decoding import predictions_of
-from workers.docre.linear import LinearModel, LinearTraining, packed_arrays, unpacked_arrays
+from workers.docre.linear import BUCKETS, Featured, LinearModel, LinearTraining, packed_arrays, unpacked_arrays
 from workers.docre.model_file import linear_members
 from workers.docre.pairs import PairScores
 from workers.docre.training import Learned, TrainingData
@@ -28,6 +28,7 @@ class LinearJob:
         self._training = LinearTraining(
             data.train, data.relations, params.learning_rate or LEARNING_RATE, params.batch or BATCH
         )
+        self._dev = [Featured.of(document, BUCKETS) for document in data.dev]
         self._rng = np.random.default_rng(params.seed)
         self._losses: list[float] = []
         self._dev_f1: list[float] = []
@@ -69,7 +70,7 @@ class LinearJob:
         self._dev_f1.append(f1)
 
     def _scores(self, model: LinearModel) -> dict[int, PairScores]:
-        return {n: model.scores(document) for n, document in enumerate(self._data.dev)}
+        return {n: model.scores(document) for n, document in enumerate(self._dev)}
 
     def _save(self) -> None:
         state: dict[str, Any] = {

@@ -19,7 +19,9 @@ def run(tenfold: Tenfold, follow: Follow) -> list[Row]:
         tenfold.submit("docre.transfer", {"documents": f"builtin:docre-{name}", "backend": backend}, name=f"our {name}")
         for name in ("train", "native")
     )
-    model = tenfold.submit("docre.train", {"train": _artifact(learnt, "transferred.json")}, name="the linear model")
+    model = tenfold.submit(
+        "docre.train", {"train": _artifact(learnt, "transferred.json"), "model": "linear"}, name="the linear model"
+    )
     shown = tenfold.submit(
         "docre.recommend",
         {"model": _artifact(model, "model.tar"), "documents": _artifact(native, "transferred.json")},

@@ -14,7 +14,7 @@ from shared.jobs.local import LocalContext
 from shared.metrics.relations import facts_of
 from shared.relations.documents import document_of
 from tests.unit.workers.docre.conftest import A, B, C, D
-from workers.docre import linear_job, recommending
+from workers.docre import linear_job, recommending, training
 from workers.docre.baselines import most_frequent_relations, predict_most_frequent
 from workers.docre.calibration import Calibration, calibrate, reliability
 from workers.docre.decoding import Ranked, best_margin, curve
@@ -34,7 +34,7 @@ def model(tmp_path_factory, cache):
     """(result, folder) of the linear model on our own documents."""
     folder = tmp_path_factory.mktemp("model")
     ctx = LocalContext(folder, cache=cache)
-    result = train(TrainParams(train=OURS, epochs=8), ctx)
+    result = train(TrainParams(train=OURS, model="linear", epochs=8), ctx)
     ctx.close()
     return result, folder
 
@@ -84,8 +84,8 @@ def test_the_linear_model_beats_the_most_frequent_relation(model):
 
 def test_another_seed_is_another_model_and_the_same_seed_the_same_bytes(model, run, out):
     _, folder = model
-    run(train, TrainParams(train=OURS, epochs=8), "again")
-    run(train, TrainParams(train=OURS, epochs=8, seed=1), "other")
+    run(train, TrainParams(train=OURS, model="linear", epochs=8), "again")
+    run(train, TrainParams(train=OURS, model="linear", epochs=8, seed=1), "other")
     bytes_of = (folder / "model.tar").read_bytes()
     assert out("again", "model.tar") == bytes_of
     assert out("other", "model.tar") != bytes_of
@@ -102,9 +102,9 @@ def test_resumed_training_ends_in_the_same_bytes(model, run, out, tmp_path, cach
 
     ctx = Stopping(tmp_path / "torn", cache=cache)
     with pytest.raises(Cancelled):
-        train(TrainParams(train=OURS, epochs=8), ctx)
+        train(TrainParams(train=OURS, model="linear", epochs=8), ctx)
     ctx.release()
-    run(train, TrainParams(train=OURS, epochs=8), "torn")
+    run(train, TrainParams(train=OURS, model="linear", epochs=8), "torn")
     assert out("torn", "model.tar") == (model[1] / "model.tar").read_bytes()
 
 
@@ -130,13 +130,13 @@ def test_documents_without_labels_can_not_teach(run, tmp_path, change, says):
     ]
     (tmp_path / "d.json").write_text(json.dumps(documents))
     with pytest.raises(InvalidInput, match=says):
-        run(train, TrainParams(train=A), inputs={A: tmp_path / "d.json"}, finish=False)
+        run(train, TrainParams(train=A, model="linear"), inputs={A: tmp_path / "d.json"}, finish=False)
 
 
 def test_a_relation_outside_the_inventory_is_named_with_document_and_field(run, tmp_path):
     (tmp_path / "r.json").write_text(json.dumps({"rel2id": {"Na": 0, "P19": 1}}))
     with pytest.raises(InvalidInput, match=r"train: document 0 \('train 0'\): labels\[\d+\]\.r: 'P\d+' is not in"):
-        run(train, TrainParams(train=OURS, relations=A), inputs={A: tmp_path / "r.json"}, finish=False)
+        run(train, TrainParams(train=OURS, model="linear", relations=A), inputs={A: tmp_path / "r.json"}, finish=False)
 
 
 def test_an_unknown_encoder_is_refused(run):
@@ -144,9 +144,25 @@ def test_an_unknown_encoder_is_refused(run):
         run(train, TrainParams(train=OURS, model="atlop", encoder="builtin:nope"), finish=False)
 
 
+@pytest.mark.parametrize(("has_gpu", "model"), [(False, "linear"), (True, "dreeam")])
+def test_a_model_that_is_left_out_is_what_the_worker_can_train(tmp_path, monkeypatch, has_gpu, model):
+    monkeypatch.setattr(training, "_has_gpu", lambda: has_gpu)
+    with_model = training.with_model
+    assert with_model(TrainParams(train=OURS), LocalContext(tmp_path / "new")).model == model
+    assert with_model(TrainParams(train=OURS, model="atlop"), LocalContext(tmp_path / "new")).model == "atlop"
+
+
+def test_a_job_that_began_without_a_gpu_goes_on_with_its_model(tmp_path, monkeypatch):
+    ctx = LocalContext(tmp_path)
+    ctx.checkpoint({"model": "linear"})
+    ctx.release()
+    monkeypatch.setattr(training, "_has_gpu", lambda: True)
+    assert training.with_model(TrainParams(train=OURS), LocalContext(tmp_path)).model == "linear"
+
+
 def test_a_block_that_does_not_divide_the_width_is_refused():
     with pytest.raises(ValidationError, match="block_size 7 does not divide emb_size 768"):
-        TrainParams(train=OURS, block_size=7)
+        TrainParams(train=OURS, model="linear", block_size=7)
 
 
 # Choosing what to show ------------------------------------------------------------------------------------------------
@@ -295,7 +311,7 @@ def test_a_model_of_jacreds_types_reads_docreds(run, tmp_path):
     ]
     (tmp_path / "theirs.json").write_text(json.dumps(theirs))
     assert theirs != relation_documents.documents("native")
-    run(train, TrainParams(train=OURS, epochs=2, types="jacred"), "m")
+    run(train, TrainParams(train=OURS, model="linear", epochs=2, types="jacred"), "m")
     inputs = {A: tmp_path / "m" / "model.tar", B: tmp_path / "theirs.json"}
     for name, documents in (("ours", NATIVE), ("theirs", B)):
         run(recommend, RecommendParams(model=A, documents=documents), name, inputs)
@@ -310,7 +326,7 @@ def test_documents_of_one_title_stay_apart(run, out, tmp_path):
     (tmp_path / "alike.json").write_text(json.dumps(alike))
     inputs = {A: tmp_path / "alike.json"}
     ours, theirs = (
-        run(train, TrainParams(train=OURS, dev=dev, epochs=2), name, inputs)
+        run(train, TrainParams(train=OURS, model="linear", dev=dev, epochs=2), name, inputs)
         for name, dev in (("named", NATIVE), ("alike", A))
     )
     assert ours.at_th == theirs.at_th
@@ -333,7 +349,7 @@ def test_no_document_is_dropped_at_the_end_of_an_epoch(run, out):
     ctx_progress = LocalContext.progress
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalContext, "progress", lambda self, *a: seen.append(a[:2]) or ctx_progress(self, *a))
-        run(train, TrainParams(train=OURS, epochs=1))
+        run(train, TrainParams(train=OURS, model="linear", epochs=1))
     assert seen == [(8, 8)]
 
 

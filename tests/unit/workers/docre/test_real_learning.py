@@ -14,7 +14,10 @@ from shared.jobs.catalog.docre.evaluation import EvaluateParams
 from shared.jobs.catalog.docre.models import RecommendParams, TrainParams
 from shared.jobs.catalog.docre.transfer import TransferParams
 from shared.jobs.local import LocalContext
+from shared.metrics.relations import Key, Prediction, by_distance, judge, parts, score
+from shared.relations.documents import read_documents
 from tests.unit.workers.docre.conftest import A, B, C, D
+from workers.docre.baselines import most_frequent_relations, predict_most_frequent
 from workers.docre.jobs import evaluate, recommend, train, transfer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -27,11 +30,10 @@ class Experiment:
     """Both worlds' documents, a model of each by seed, and what each predicts on each world's test documents."""
 
     def __init__(self, folder, cache, real):
-        self._folder, self._cache = folder, cache
+        self._folder, self._cache, self._done = folder, cache, {}
         self.train, self.test = (
             {world: self._world(world, real, part) for world in WORLDS} for part in ("train", "test")
         )
-        self._done = {}
 
     def _world(self, world, real, part):
         path = real / f"redocred_{part}.json"
@@ -80,22 +82,33 @@ def experiment(apertium, real, tmp_path_factory, cache):
     return Experiment(tmp_path_factory.mktemp("experiment"), cache, real)
 
 
+def same_sentence_f1(predictions, documents):
+    return score(parts(judge(predictions, documents), by_distance)["intra"]).relation.f1
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_model_beats_the_most_frequent_relation_on_real_documents(experiment, seed):
-    inputs = {A: experiment.train["native"], B: experiment.test["native"]}
-    params = TrainParams(train=A, dev=B, model="linear", seed=seed)
-    result, _ = experiment.run(train, params, f"on-test-{seed}", inputs)
-    found, baseline = result.at_best.relation, result.baseline
-    print(f"seed {seed}: F1 {found.f1:.4f}, baseline {baseline.all_pairs.f1:.4f}; at TH {result.at_th.relation}")
-    print(f"  same sentence {baseline.model_same_sentence.f1:.4f}, baseline {baseline.same_sentence.f1:.4f}")
-    assert found.f1 > baseline.all_pairs.f1
-    assert result.at_th.relation.f1 > baseline.all_pairs.f1  # no margin was chosen for that
-    assert baseline.model_same_sentence.f1 > baseline.same_sentence.f1
+@pytest.mark.parametrize("margin", MARGINS)
+def test_the_model_beats_the_most_frequent_relation_on_real_documents(experiment, margin, seed):
+    """Over all pairs and over those that share a sentence; a table of type pairs from the same training documents."""
+    learned, tested = (read_documents(side["native"], "native") for side in (experiment.train, experiment.test))
+    listed = json.loads((experiment.predicted("native", "native", seed)[1] / MARGINS[margin]).read_text())
+    ours = [Prediction(Key(p["title"], p["h_idx"], p["t_idx"], p["r"])) for p in listed]
+    table = most_frequent_relations(learned)
+    every, near = (predict_most_frequent(tested, table, same_sentence=only) for only in (False, True))
+    found, baseline = (score(judge(each, tested)).relation for each in (ours, every))
+    intra, intra_baseline = same_sentence_f1(ours, tested), same_sentence_f1(near, tested)
+    print(
+        f"{margin}, seed {seed}: F1 {found.f1:.4f}, table {baseline.f1:.4f}; "
+        f"same sentence {intra:.4f}, table {intra_baseline:.4f}"
+    )
+    assert found.f1 > baseline.f1
+    assert intra > intra_baseline
 
 
 @pytest.mark.parametrize("margin", MARGINS)
 def test_a_model_of_translationese_recalls_less_of_native_documents(experiment, margin):
-    """In every seed; precision stays. Also the other way round: the mismatch counts, not the quality of the text."""
+    """At TH in every seed, and precision stays; at the margins tuned on 20 documents, which trade recall for precision
+    each in its own way, by F1. The other way round, too: the mismatch counts, not the quality of the text."""
     gaps = []
     for seed in SEEDS:
         cells, reports = experiment.cells(seed, margin)
@@ -103,7 +116,8 @@ def test_a_model_of_translationese_recalls_less_of_native_documents(experiment, 
             print(f"{margin}, seed {seed}: {trained} → {tested}: P {found.p:.4f} R {found.r:.4f} F1 {found.f1:.4f}")
         native, back = cells["native", "native"], cells["round-trip", "native"]
         gaps.append((native.r - back.r, native.p - back.p))
-        assert native.r > back.r
+        assert native.r > back.r if margin == "TH" else native.f1 > back.f1
+        assert cells["round-trip", "round-trip"].f1 > cells["native", "round-trip"].f1 or margin != "TH"
         assert reports[0].tested_on == "native"
         assert reports[0].recall_difference == pytest.approx(native.r - back.r)
         assert reports[0].false_negatives
@@ -147,15 +161,15 @@ def test_probabilities_calibrated_on_native_documents_save_at_least_as_much(expe
 
 
 def test_atlop_learns_with_a_real_encoder(experiment, tmp_path):
-    """MiniLM on 40 documents for 3 epochs on one thread: a nightly taste, not a result."""
+    """MiniLM on 60 documents for 5 epochs, minutes on one thread: the whole path, at a size far from a result."""
     documents = json.loads(experiment.train["native"].read_text())
-    (tmp_path / "train.json").write_text(json.dumps(documents[:40]))
-    (tmp_path / "dev.json").write_text(json.dumps(documents[160:180]))
+    (tmp_path / "train.json").write_text(json.dumps(documents[:60]))
+    (tmp_path / "dev.json").write_text(json.dumps(documents[160:170]))
     inputs = {C: tmp_path / "train.json", D: tmp_path / "dev.json"}
-    params = TrainParams(train=C, dev=D, model="dreeam", encoder="builtin:minilm", emb_size=384, epochs=3, batch=2,
+    params = TrainParams(train=C, dev=D, model="dreeam", encoder="builtin:minilm", emb_size=384, epochs=5, batch=2,
                          encoder_learning_rate=1e-4, learning_rate=5e-4)  # fmt: skip
     result, out = experiment.run(train, params, "minilm", inputs)
-    losses = [json.loads(line)["value"] for line in (out / "curves.jsonl").open() if '"loss"' in line]
+    losses = [json.loads(line)["value"] for line in (out / "curves.jsonl").read_text().splitlines() if '"loss"' in line]
     print(f"losses {losses}; at TH {result.at_th}; at the best margin {result.at_best}")
     assert losses[-1] < losses[0]
     assert result.at_best.relation.f1 > result.baseline.all_pairs.f1

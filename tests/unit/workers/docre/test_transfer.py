@@ -315,6 +315,15 @@ def test_a_mentions_own_keys_come_along_but_for_those_that_count_in_the_source(d
     }  # fmt: skip
 
 
+def test_where_a_mention_stands_is_its_position_and_not_its_name(document):
+    """Real names differ from their tokens in spaces and stray signs: offsets decide, the target's text is the name."""
+    (source,) = [document()]
+    odd = replace(source.entities[1][0], name="0.\nLund\xa0")
+    source = replace(source, entities=(source.entities[0], (odd,)))
+    (record,) = transfer_documents([source], IdentityTranslator(), params(documents=A))
+    assert record["document"]["vertexSet"][1][0] == {"name": "Lund", "sent_id": 0, "pos": [4, 5], "type": "LOC"}
+
+
 def test_the_time_line_of_shards_is_a_measurement_and_no_part_of_the_answer(run, out):
     from shared.jobs.catalog import catalog
 
