@@ -133,7 +133,7 @@ def images_hold_what_they_should() -> None:
         kernel = says(image, "from shared.models.skinny_gemm import *; print(compiled(Path('/tmp'), print))")
         assert "SkinnyGemm object" in kernel, (image, kernel)
     torch = says("gpu", "import torch, workers.app, pynvml; print(torch.__version__, torch.version.cuda)")
-    triton = says("gpu", "from workers.kernels import *; print(*TRITON.rglob('*.so'))")
+    triton = says("gpu", "from workers.runtime.kernels import *; print(*TRITON.rglob('*.so'))")
     assert torch.endswith("None") or "cuda_utils" in triton, (torch, triton)
     agents = (
         "import ray; ray.init(num_cpus=1, include_dashboard=False); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"
