@@ -52,7 +52,7 @@ class ArtifactStore:
     def put_new(self, key: str, data: bytes) -> None:
         """Write a small blob that is not there yet, durably before this returns. Raises FileExistsError."""
         if not self.is_local:
-            self.fs.pipe_file(self._path(key), data, mode="create")
+            self._create(key, data)
             return
         target = Path(self._path(key))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +66,15 @@ class ArtifactStore:
         finally:
             fresh.unlink(missing_ok=True)
         _sync_folder(target.parent)
+
+    def _create(self, key: str, data: bytes) -> None:
+        """A conditional write (`If-None-Match: *`), which S3 and its newer relatives know."""
+        try:
+            self.fs.pipe_file(self._path(key), data, mode="create")
+        except OSError as error:
+            if "ConditionalRequestConflict" in str(error):  # another write of that name is under way
+                raise FileExistsError(key) from None
+            raise
 
     def put_file(self, key: str, path: Path) -> None:
         """Upload a local file."""

@@ -18,7 +18,8 @@ ADJUDICATOR = "adjudication"
 """The annotator whose list settles what others disagree on."""
 IDLE_S = 300.0
 """A longer gap between two actions is a break, and no working time."""
-LISTED = ("accept", "reject", "add", "relabel", "evidence")
+LISTED = ("accept", "reject", "add", "relabel", "evidence", "accept_above", "reject_below")
+BULK = {"accept_above": "accepted", "reject_below": "rejected"}
 Event = dict[str, Any]
 
 
@@ -115,6 +116,9 @@ def apply(found: AnnotatorList, event: Event) -> None:
     if action in ("complete", "reopen"):
         found.is_complete = action == "complete"
         return
+    if action in BULK:
+        _decide_all(found, action, event["score"])
+        return
     triple = Triple(event["h"], event["t"], event["r"])
     if action == "add":
         _add(found, triple, tuple(event.get("evidence") or ()))
@@ -130,6 +134,21 @@ def apply(found: AnnotatorList, event: Event) -> None:
         entry.evidence = tuple(event.get("evidence") or ())
     elif action == "relabel":
         _relabel(found, triple, entry, event)
+
+
+def _decide_all(found: AnnotatorList, action: str, score: float) -> None:
+    """Every undecided recommendation scored at least, or less than, that. Raises CantDo where there is none."""
+    chosen = [
+        entry
+        for entry in found.entries.values()
+        if entry.decision == "undecided"
+        and entry.score is not None
+        and (entry.score >= score if action == "accept_above" else entry.score < score)
+    ]
+    if not chosen:
+        raise CantDo("score", f"no undecided recommendation is scored {action.partition('_')[2]} {score:g}")
+    for entry in chosen:
+        entry.decision = BULK[action]
 
 
 def _add(found: AnnotatorList, triple: Triple, evidence: tuple[int, ...]) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 from flask import Response
 from pydantic import BaseModel, ConfigDict
 
+from services.annotation.counting import counters_of
 from services.annotation.decisions import CantDo, check
 from services.annotation.hints import hints, without_relation
 from services.annotation.log import Event, Stale
-from services.annotation.project_routes import READ, WRITE, counters_of, projects
+from services.annotation.project_routes import READ, WRITE, projects
 from services.annotation.projects import Project
 from services.annotation.views import DocumentList, DocumentView, EventLogView, Name, NewEvent, NextView, Recorded
 from services.gateway.auth import caller
@@ -45,8 +46,7 @@ def next_document(project_id: str) -> Response:
     annotator = validate_query(AnnotatorQuery).annotator or caller().owner
     project = projects().find(project_id)
     left, begun = [], []
-    for number in range(len(project.documents)):
-        events = project.events(number)
+    for number, events in enumerate(project.all_events()):
         people, wanted = project.active(number, events), project.assigned(number)
         is_free = not wanted and (annotator in people or not people)
         if (annotator in wanted or is_free) and not project.list_of(number, annotator, events).is_complete:
@@ -67,7 +67,7 @@ def next_document(project_id: str) -> Response:
 )
 def list_documents(project_id: str) -> Response:
     project = projects().find(project_id)
-    return answer_json({"items": [_item(project, number) for number in range(len(project.documents))]})
+    return answer_json({"items": [_item(project, n, events) for n, events in enumerate(project.all_events())]})
 
 
 @routes.add(
@@ -97,7 +97,7 @@ def show(project_id: str, document_id: str) -> Response:
         "is_complete": found.is_complete, "assigned": list(project.assigned(number)), "document": document,
         "entries": entries, "without_relation": without_relation(found.final, len(document["vertexSet"])),
         "hints": [{"h": t.head, "t": t.tail, "r": t.relation, "because": why}
-                  for t, why in hints(found.final, set(found.entries))],
+                  for t, why in hints(found.final, set(found.entries), project.terms.inverses)],
         "counters": counters_of([found]),
     }  # fmt: skip
     return answer_json(view, headers={VERSION_HEADER: str(len(events))})
@@ -194,10 +194,9 @@ def _check_fields(project: Project, number: int, asked: NewEvent) -> None:
         raise BadRequest("the event does not fit the document", errors)
 
 
-def _item(project: Project, number: int) -> dict[str, Any]:
-    events = project.events(number)
-    people = project.active(number, events)
-    complete = [name for name in people if project.list_of(number, name, events).is_complete]
+def _item(project: Project, number: int, events: list[Event]) -> dict[str, Any]:
+    lists = {name: project.list_of(number, name, events) for name in project.active(number, events)}
     return {"id": number, "title": project.documents[number].title, "version": len(events),
-            "is_blind": number in project.blind, "assigned": list(project.assigned(number)), "active": people,
-            "complete": complete}  # fmt: skip
+            "is_blind": number in project.blind, "assigned": list(project.assigned(number)), "active": list(lists),
+            "complete": [name for name, own in lists.items() if own.is_complete],
+            "counters": counters_of(list(lists.values()))}  # fmt: skip

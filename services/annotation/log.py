@@ -4,11 +4,15 @@
 
 Two annotators who append the same version race for one name, and one of them loses: nothing is ever overwritten. An
 event is durable before its answer is sent. A client that lost the answer may send the event again under its `event_id`.
+On an object store the race is its conditional write; `require_exclusive_writes` refuses a store that knows none.
 """
 
 import json
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
+from services.gateway.problems import Problem
 from shared.artifacts import ArtifactStore
 
 Event = dict[str, Any]
@@ -38,6 +42,16 @@ class EventLog:
                 return list(self._events)
             self._events.append(json.loads(data))
 
+    def missing(self, found: int) -> list[str]:
+        """The keys that are not read yet, of a log that a listing finds to have `found` events."""
+        return [self._key(number) for number in range(len(self._events) + 1, found + 1)]
+
+    def take(self, blobs: Mapping[str, bytes]) -> list[Event]:
+        """All events, those just read by their keys among them."""
+        while (data := blobs.get(self._key(len(self._events) + 1))) is not None:
+            self._events.append(json.loads(data))
+        return list(self._events)
+
     def append(self, event: Event, version: int) -> int:
         """Append after `version`; the new version. Raises Stale when there is a later one."""
         events = self.events()
@@ -51,8 +65,28 @@ class EventLog:
         try:
             self._artifacts.put_new(self._key(version + 1), data)
         except FileExistsError:
-            raise Stale(len(self.events())) from None
+            after = self.events()
+            if len(after) > version and after[version] == json.loads(data):
+                return version + 1  # ours: the store's answer was lost and the request sent again
+            raise Stale(len(after)) from None
         return version + 1
 
     def _key(self, number: int) -> str:
         return f"{self._folder}/{number:08d}.json"
+
+
+def require_exclusive_writes(artifacts: ArtifactStore, folder: str) -> None:
+    """Raises Problem where the store overwrites what it was to create: annotators' events would be lost."""
+    key = f"{folder}/.exclusive-{secrets.token_hex(8)}"
+    try:
+        artifacts.put_new(key, b"1")
+        artifacts.put_new(key, b"2")
+    except FileExistsError:
+        return
+    finally:
+        artifacts.delete(key)
+    raise Problem(
+        "unavailable",
+        "the artifact store overwrites a blob that was to be created (it ignores If-None-Match), so two annotators "
+        "could overwrite each other; use a folder, S3, or a store with conditional writes",
+    )

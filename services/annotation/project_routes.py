@@ -4,18 +4,17 @@ import json
 import secrets
 import time
 from datetime import UTC, datetime
-from itertools import combinations
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from flask import Response, current_app
 from pydantic import BaseModel, ConfigDict
 
-from services.annotation.decisions import ADJUDICATOR, AnnotatorList
+from services.annotation.counting import adjudication_item, item_view, project_view
+from services.annotation.log import Event
 from services.annotation.projects import Project, Projects, Terms
 from services.annotation.sources import read_project_documents, read_recommendations
 from services.annotation.views import (
     AdjudicationView,
-    Counters,
     Name,
     NewProject,
     ProjectList,
@@ -26,7 +25,6 @@ from services.gateway.bodies import read_model, validate_query
 from services.gateway.operations import Answer, Operation, Routes, answer_json
 from shared.jobs.tokens import Scope
 from shared.relations.documents import Document, dump_documents
-from shared.relations.effort import agreement
 from shared.relations.formats import csv_of, doccano_of, predictions_of
 
 routes = Routes()
@@ -72,7 +70,7 @@ def create() -> Response:
     terms = Terms(
         id=new_id(), name=asked.name, owner=caller().owner, created_at=datetime.now(UTC).isoformat(),
         annotators=tuple(asked.annotators), blind_share=asked.blind_share, double_share=asked.double_share,
-        relations=asked.relations, seed=asked.seed,
+        relations=asked.relations, seed=asked.seed, inverses=asked.inverses,
         sources={"documents": asked.documents, "recommendations": asked.recommendations},
     )  # fmt: skip
     return answer_json(project_view(projects().create(terms, documents, recommended)), 201)
@@ -82,7 +80,7 @@ def create() -> Response:
     Operation("GET", "/v1/projects", "projects", "Every project, newest first", {200: Answer(ProjectList)}, READ)
 )
 def list_projects() -> Response:
-    return answer_json({"items": [_item(projects().find(project_id)) for project_id in projects().ids()]})
+    return answer_json({"items": [item_view(projects().find(project_id)) for project_id in projects().ids()]})
 
 
 @routes.add(
@@ -106,7 +104,8 @@ def show(project_id: str) -> Response:
 )
 def adjudication(project_id: str) -> Response:
     project = projects().find(project_id)
-    items = [item for n in range(len(project.documents)) if (item := _adjudication_item(project, n)) is not None]
+    logs = project.all_events()
+    items = [item for n, events in enumerate(logs) if (item := adjudication_item(project, n, events)) is not None]
     return answer_json({"items": items})
 
 
@@ -124,7 +123,7 @@ def adjudication(project_id: str) -> Response:
 def export(project_id: str) -> Response:
     asked = validate_query(ExportQuery)
     project = projects().find(project_id)
-    documents = [_annotated(project, n, asked.annotator) for n in range(len(project.documents))]
+    documents = [_annotated(project, n, events, asked.annotator) for n, events in enumerate(project.all_events())]
     text: bytes | str
     match asked.format:
         case "docred":
@@ -144,99 +143,7 @@ def new_id() -> str:
     return "".join(CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
 
 
-def _annotated(project: Project, number: int, annotator: str | None) -> Document:
+def _annotated(project: Project, number: int, events: list[Event], annotator: str | None) -> Document:
     source = project.documents[number]
-    found = project.settled(number) if annotator is None else project.list_of(number, annotator)
+    found = project.settled(number, events) if annotator is None else project.list_of(number, annotator, events)
     return Document(source.title, source.sentences, source.entities, found.labels(), source.extra)
-
-
-# What is counted ------------------------------------------------------------------------------------------------------
-
-
-def counters_of(lists: list[AnnotatorList]) -> dict[str, Any]:
-    """Over lists."""
-    decisions = [entry.decision for each in lists for entry in each.entries.values()]
-    steps = [each.steps for each in lists]
-    return Counters(
-        accepted=decisions.count("accepted"), rejected=decisions.count("rejected"), added=decisions.count("added"),
-        undecided=decisions.count("undecided"), steps=sum(each.steps for each in steps),
-        scratch=sum(each.scratch for each in steps), actions=sum(each.actions for each in lists),
-        seconds=round(sum(each.seconds for each in lists), 3),
-    ).model_dump()  # fmt: skip
-
-
-def _item(project: Project) -> dict[str, Any]:
-    terms = project.terms
-    return {"id": terms.id, "name": terms.name, "owner": terms.owner, "created_at": terms.created_at,
-            "documents": len(project.documents)}  # fmt: skip
-
-
-def project_view(project: Project) -> dict[str, Any]:
-    terms = project.terms
-    by_document = [
-        {name: project.list_of(n, name, events) for name in project.active(n, events)}
-        for n, events in ((n, project.events(n)) for n in range(len(project.documents)))
-    ]
-    people = list(dict.fromkeys([*terms.annotators, *(name for lists in by_document for name in lists)]))
-    own = {name: [lists[name] for lists in by_document if name in lists] for name in people}
-    return {
-        **_item(project), "annotators": list(terms.annotators), "blind_share": terms.blind_share,
-        "double_share": terms.double_share, "relations": terms.relations, "sources": terms.sources,
-        "complete": sum(_is_complete(project, n, lists) for n, lists in enumerate(by_document)),
-        "counters": counters_of([each for lists in own.values() for each in lists]),
-        "by_annotator": {name: counters_of(lists) for name, lists in own.items()},
-        "agreement": _agreement(project, by_document), "anchoring": _anchoring(project, by_document),
-    }  # fmt: skip
-
-
-def _is_complete(project: Project, number: int, lists: dict[str, AnnotatorList]) -> bool:
-    wanted = project.assigned(number) or tuple(lists)
-    return bool(wanted) and all(name in lists and lists[name].is_complete for name in wanted)
-
-
-def _agreement(project: Project, by_document: list[dict[str, AnnotatorList]]) -> dict[str, Any]:
-    relations = len(project.terms.relations) or len(
-        {t.relation for ls in by_document for x in ls.values() for t in x.final}
-    )
-    values, documents = [], 0
-    for document, lists in zip(project.documents, by_document, strict=True):
-        done = [each for each in lists.values() if each.is_complete]
-        documents += len(done) > 1
-        n = len(document.entities)
-        values += [agreement(a.final, b.final, n * (n - 1), relations) for a, b in combinations(done, 2)]
-    return {
-        "documents": documents,
-        "f1": _mean([each.f1 for each in values if each.f1 is not None]),
-        "kappa": _mean([each.kappa for each in values if each.kappa is not None]),
-    }
-
-
-def _anchoring(project: Project, by_document: list[dict[str, AnnotatorList]]) -> dict[str, Any]:
-    sizes: dict[bool, list[float]] = {True: [], False: []}
-    for number, lists in enumerate(by_document):
-        sizes[number in project.blind] += [len(each.final) for each in lists.values() if each.is_complete]
-    return {
-        "documents_blind": len(sizes[True]), "documents_recommended": len(sizes[False]),
-        "labels_blind": _mean(sizes[True]), "labels_recommended": _mean(sizes[False]),
-    }  # fmt: skip
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _adjudication_item(project: Project, number: int) -> dict[str, Any] | None:
-    events = project.events(number)
-    people = project.active(number, events)
-    if len(people) < 2:
-        return None
-    finals = {name: project.list_of(number, name, events).final for name in people}
-    agreed, every = set.intersection(*finals.values()), set.union(*finals.values())
-    settled = project.list_of(number, ADJUDICATOR, events)
-    disputed = [
-        {"h": t.head, "t": t.tail, "r": t.relation, "has": [name for name in people if t in finals[name]],
-         "has_not": [name for name in people if t not in finals[name]]}
-        for t in sorted(every - agreed)
-    ]  # fmt: skip
-    return {"id": number, "title": project.documents[number].title, "version": len(events), "annotators": people,
-            "agreed": len(agreed), "disputed": disputed, "is_settled": settled.is_complete}  # fmt: skip

@@ -7,21 +7,23 @@
 
 import json
 import random
-from collections import OrderedDict
+import re
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
 from typing import Any
 
 from services.annotation.decisions import ADJUDICATOR, AnnotatorList, annotator_list
-from services.annotation.log import Event, EventLog
+from services.annotation.log import Event, EventLog, require_exclusive_writes
 from shared.artifacts import ArtifactStore
 from shared.jobs.errors import NotFound
 from shared.relations.documents import Document, dump_documents, parse_documents
 
 ROOT = "annotation"
 KEPT = 16  # projects in memory
+EVENT_KEY = re.compile(r"(\d+)/\d{8}\.json")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Terms:
     relations: dict[str, str]
     seed: int
     sources: dict[str, Any]
+    inverses: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Project:
@@ -47,7 +50,8 @@ class Project:
         self, terms: Terms, documents: list[Document], recommended: list[list[Any]], store: ArtifactStore
     ) -> None:
         self.terms, self.documents, self._recommended = terms, documents, recommended
-        self._logs = [EventLog(store, f"{ROOT}/{terms.id}/{number}") for number in range(len(documents))]
+        self._store, self._folder = store, f"{ROOT}/{terms.id}"
+        self._logs = [EventLog(store, f"{self._folder}/{number}") for number in range(len(documents))]
         self._lock = Lock()
 
     @cached_property
@@ -73,9 +77,22 @@ class Project:
     def recommendations(self, document: int) -> list[dict[str, Any]]:
         return [] if document in self.blind else self._recommended[document]
 
+    def all_recommendations(self, document: int) -> list[dict[str, Any]]:
+        """Of a blind document, too: what the model thinks, not what is shown."""
+        return self._recommended[document]
+
     def events(self, document: int) -> list[Event]:
         with self._lock:
             return self._logs[document].events()
+
+    def all_events(self) -> list[list[Event]]:
+        """Every document's log: one listing and the blobs that are new, however many documents there are."""
+        keys = (blob.key.removeprefix(f"{self._folder}/") for blob in self._store.blobs(self._folder))
+        counts = Counter(found[1] for key in keys if (found := EVENT_KEY.fullmatch(key)))
+        with self._lock:
+            missing = [key for n, log in enumerate(self._logs) for key in log.missing(counts[str(n)])]
+            blobs = self._store.get_all(missing)
+            return [log.take(blobs) for log in self._logs]
 
     def append(self, document: int, event: Event, version: int) -> int:
         with self._lock:
@@ -102,9 +119,8 @@ class Project:
         ]
         return annotator_list(start, events, ADJUDICATOR)
 
-    def settled(self, document: int) -> AnnotatorList:
+    def settled(self, document: int, events: Sequence[Event]) -> AnnotatorList:
         """The list that is exported: the adjudicated one, the only one, or what all agree on."""
-        events = self.events(document)
         people = self.active(document, events)
         if len(people) == 1 and not any(event["annotator"] == ADJUDICATOR for event in events):
             return self.list_of(document, people[0], events)
@@ -117,12 +133,15 @@ class Projects:
     """All projects of an artifact store."""
 
     def __init__(self, artifacts: ArtifactStore) -> None:
-        self._artifacts = artifacts
+        self._artifacts, self._is_exclusive = artifacts, False
         self._open: OrderedDict[str, Project] = OrderedDict()
         self._lock = Lock()
 
     def create(self, terms: Terms, documents: list[Document], recommended: list[list[Any]]) -> Project:
         folder = f"{ROOT}/{terms.id}"
+        if not self._is_exclusive:
+            require_exclusive_writes(self._artifacts, ROOT)
+            self._is_exclusive = True
         self._artifacts.put_bytes(f"{folder}/documents.json", dump_documents(documents))
         self._artifacts.put_bytes(f"{folder}/recommendations.json", json.dumps(recommended).encode())
         about = {**terms.__dict__, "annotators": list(terms.annotators)}

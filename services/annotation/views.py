@@ -5,13 +5,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.annotation.decisions import ADJUDICATOR
+from services.annotation.decisions import ADJUDICATOR, BULK
 from shared.jobs.references import Ref, Schemes
 from shared.jobs.spec import Text
 
 Name = Annotated[Text, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@ -]*$")]
 Relation = Annotated[Text, Field(min_length=1, max_length=100)]
-Action = Literal["accept", "reject", "add", "relabel", "evidence", "undo", "complete", "reopen"]
+Action = Literal[
+    "accept", "reject", "add", "relabel", "evidence", "accept_above", "reject_below", "undo", "complete", "reopen"
+]
 Entity = Annotated[int, Field(ge=0, le=100_000)]
 Sentences = Annotated[list[Annotated[int, Field(ge=0, le=100_000)]], Field(max_length=1000)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -42,6 +44,8 @@ class NewProject(Body):
     """For people."""
     relations: Annotated[dict[Relation, Annotated[Text, Field(max_length=200)]], Field(max_length=10_000)] = {}
     """Relation ids with names; where given, others are refused."""
+    inverses: Annotated[dict[Relation, Annotated[list[Relation], Field(max_length=100)]], Field(max_length=10_000)] = {}
+    """Inverse rules {P155: [P156], …}: what adding a relation offers. Empty: our own."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 66
     """Draws blind and double documents."""
 
@@ -60,7 +64,8 @@ class NewEvent(Body):
     version: Annotated[int, Field(ge=0, le=10_000_000)]
     """The version of the document that the annotator has seen."""
     action: Action
-    """accept, reject, add, relabel, evidence: on (h, t, r); undo: the last one that stands; complete, reopen."""
+    """accept, reject, add, relabel, evidence: on (h, t, r); accept_above, reject_below: all undecided, by score;
+    undo: the last one that stands; complete, reopen."""
     annotator: Name | None = None
     """Whose list; left out: the caller's. `adjudication`: the list that settles disagreements."""
     h: Entity | None = None
@@ -73,6 +78,8 @@ class NewEvent(Body):
     """relabel: the relation instead."""
     evidence: Sentences | None = None
     """Sentence indices."""
+    score: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
+    """accept_above: from this score on; reject_below: under it."""
     event_id: Annotated[Text, Field(min_length=1, max_length=100)] | None = None
     """The client's own name of the event: sent again, it is applied once."""
 
@@ -85,6 +92,8 @@ class NewEvent(Body):
             raise ValueError(f"action {self.action} takes no h, t and r")
         if (self.action == "relabel") != (self.new_r is not None):
             raise ValueError("new_r goes with action relabel, and with no other")
+        if (self.action in BULK) != (self.score is not None):
+            raise ValueError("score goes with accept_above and reject_below, and with no other action")
         if self.action == "evidence" and self.evidence is None:
             raise ValueError("action evidence needs evidence")
         if on_list and self.h == self.t:
@@ -104,6 +113,7 @@ class EventView(View):
     r: str | None = None
     new_r: str | None = None
     evidence: list[int] | None = None
+    score: float | None = None
     event_id: str | None = None
 
 
@@ -125,7 +135,7 @@ class Counters(View):
     scratch: int
     """|G|."""
     actions: int
-    """Accept, reject, add, relabel and evidence; what was undone is not counted."""
+    """Accept, reject, add, relabel, evidence, and one for a decision by score; what was undone is not counted."""
     seconds: float
     """From first to last action; gaps beyond 5 minutes are breaks."""
 
@@ -191,6 +201,8 @@ class DocumentItem(View):
     """Who has acted on it."""
     complete: list[str]
     """Who has completed it."""
+    counters: Counters
+    """Over its annotators' lists."""
 
 
 class DocumentList(View):
@@ -245,6 +257,9 @@ class ProjectView(ProjectItem):
     blind_share: float
     double_share: float
     relations: dict[str, str]
+    inverses: dict[str, list[str]]
+    observed: dict[str, list[str]]
+    """Relations by type pair (`PER>LOC`), commonest first, as recommended, kept and added: what to type ahead first."""
     sources: dict[str, str | None]
     """The references it was made of."""
     complete: int

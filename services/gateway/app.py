@@ -1,8 +1,9 @@
 """`create_app()`: the Flask application, for gunicorn (`services.gateway.app:create_app()`)."""
 
 import re
-import secrets
 import time
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask, Request, Response, g, request
 
@@ -33,6 +34,7 @@ from shared.jobs.files import UploadedFiles
 from shared.jobs.store import JobStore
 from shared.logs import configure_logs
 from shared.settings import Settings
+from shared.unique import unique_hex
 
 RESOURCES: tuple[Routes, ...] = (
     kinds.routes,
@@ -50,12 +52,19 @@ RESOURCES: tuple[Routes, ...] = (
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
+class Application(Flask):
+    """Flask, for plain functions only: it need not find out at each call that none of ours is a coroutine."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """The gateway over the environment's settings. Connects at the first request, so after any fork."""
     settings = settings or Settings()
     tracing.name_service("tenfold-gateway")
     configure_logs(settings.log_level)
-    app = Flask("tenfold", static_folder=None)
+    app = Application("tenfold", static_folder=None)
     app.url_map.merge_slashes = False  # `//v1/jobs` is no route of ours, and no redirect
     operations = tuple(operation for resource in RESOURCES for operation, _ in resource.operations)
     store, store_of_files = JobStore.connect(settings.redis), ArtifactStore(settings.artifact_root)
@@ -83,7 +92,7 @@ def begin(settings: Settings, open_paths: frozenset[str]) -> None:
     environ, known = request.environ, g._get_current_object()  # once: proxies cost at each use
     known.started = time.perf_counter()
     given = environ.get("HTTP_X_REQUEST_ID", "")
-    known.request_id = given if REQUEST_ID.match(given) else secrets.token_hex(8)
+    known.request_id = given if REQUEST_ID.match(given) else unique_hex()
     auth.check_origin(environ, settings)
     if environ["PATH_INFO"] not in open_paths:
         known.caller = auth.authenticate(environ, settings)

@@ -20,12 +20,13 @@ from services.gateway.jobs import READ, QueryModel, find_job
 from services.gateway.operations import Answer, Operation, Routes, answer_json
 from services.gateway.problems import Problem
 from services.gateway.state import Gateway, gateway
-from services.gateway.tail import Heard, Subscription
+from services.gateway.tail import Heard
 from services.gateway.views import EventList
 from shared.jobs.errors import BadRequest, FieldError
-from shared.jobs.events import BEGINNING, EVENT_ID, EventLog, precedes
+from shared.jobs.events import BEGINNING, EVENT_ID, EventLog
 from shared.jobs.layout import LOG, job_file, log_key
 from shared.jobs.record import JobRecord
+from shared.jobs.states import JobState
 from shared.jobs.store import PREFIX, JobStore
 
 routes = Routes()
@@ -62,7 +63,7 @@ class LogQuery(QueryModel):
 )
 def job_events(job_id: str) -> Response:
     query = validate_query(EventsQuery)
-    _refuse_unknown(job_id)
+    state = _state_of(job_id)
     after = request.headers.get("Last-Event-ID") or query.after or BEGINNING
     if not EVENT_ID.match(after):
         raise BadRequest(
@@ -71,7 +72,7 @@ def job_events(job_id: str) -> Response:
     accepted = request.accept_mimetypes.best_match(MEDIA_TYPES) if request.accept_mimetypes else MEDIA_TYPES[0]
     if accepted is None:
         raise Problem("not_acceptable", f"events come as {' or '.join(MEDIA_TYPES)}")
-    return _page(job_id, after) if accepted == "application/json" else _stream(job_id, after)
+    return _page(job_id, after) if accepted == "application/json" else _stream(job_id, after, state)
 
 
 @routes.add(
@@ -105,10 +106,9 @@ def _finished_log(record: JobRecord) -> bytes | None:
     return None
 
 
-def _refuse_unknown(job_id: str) -> None:
+def _state_of(job_id: str) -> JobState:
     """Raises NotFound."""
-    if gateway().store.state(job_id) is None:
-        find_job(job_id)
+    return gateway().store.state(job_id) or find_job(job_id).state
 
 
 def _page(job_id: str, after: str) -> Response:
@@ -123,7 +123,7 @@ def _page(job_id: str, after: str) -> Response:
     return answer_json({"items": [event._asdict() for event in items], "next_after": next_after})
 
 
-def _stream(job_id: str, after: str) -> Response:
+def _stream(job_id: str, after: str, state: JobState) -> Response:
     parts, owner, stream_id = gateway(), caller().owner, secrets.token_hex(8)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
@@ -132,7 +132,7 @@ def _stream(job_id: str, after: str) -> Response:
     if not parts.store.hold_stream(owner, stream_id, limit, SLOT_S):
         raise Problem("quota", f"you have {limit} open event streams", headers={"Retry-After": "5"})
     slot = _Slot(parts.store, owner, stream_id, limit)
-    body = _Held(_events(parts, job_id, after, slot), slot)
+    body = _Held(_events(parts, job_id, after, state, slot), slot)
     return Response(body, mimetype="text/event-stream", headers=headers, direct_passthrough=True)
 
 
@@ -165,20 +165,22 @@ class _Held:
         self._slot.free()
 
 
-def _events(parts: Gateway, job_id: str, after: str, slot: _Slot) -> Generator[bytes, None, None]:
+def _events(parts: Gateway, job_id: str, after: str, state: JobState, slot: _Slot) -> Generator[bytes, None, None]:
     log = EventLog(parts.store)
     yield b"retry: 1000\n\n"
     if after != BEGINNING and (gap := log.gap_before(job_id, after)):
         yield Heard.of(gap).frame
     with parts.tail.follow(job_id, after) as subscription:
         spoke = held = time.monotonic()
-        patience_s = 0.0  # the first look is at once: the job may be over already
+        seems_final = state.is_final
+        patience_s = 0.0 if seems_final else LOOK_S  # of a job that is over nothing more may come
         while True:
             heard = subscription.take(patience_s)
             if heard:
                 yield b"".join(one.frame for one in heard)
-            may_be_over = not heard or any(one.event.type == "state" for one in heard)
-            if may_be_over and _is_over(parts.store, log, subscription):
+            for one in heard:
+                seems_final = one.says_final(seems_final)
+            if (seems_final or not heard) and parts.tail.is_over(subscription):
                 while rest := subscription.take(0.0):
                     yield b"".join(one.frame for one in rest)
                 return
@@ -191,9 +193,3 @@ def _events(parts: Gateway, job_id: str, after: str, slot: _Slot) -> Generator[b
                 yield b": alive\n\n"
                 spoke = now
             patience_s = LOOK_S
-
-
-def _is_over(store: JobStore, log: EventLog, subscription: Subscription) -> bool:
-    """The record is final or gone, and nothing in its stream is later than what was received."""
-    state = store.state(subscription.job_id)
-    return (state is None or state.is_final) and not precedes(subscription.last, log.last_id(subscription.job_id))

@@ -50,9 +50,11 @@ def authorise(spec: JobSpec) -> None:
 
 def check(spec: JobSpec, params: Params, at: Path_) -> None:
     """Everything about a submission that its schema doesn't show. Raises Problem 403, BadRequest."""
+    refs = list(references_in(params))
+    if not spec.attacks:
+        _keep_sealed(refs, at)
     if spec.scope != Scope.REDTEAM:
         return
-    refs = list(references_in(params))
     if getattr(params, "reveal", False):
         require(Scope.REDTEAM_REVEAL)
         _need_key(at, "reveal", "text is only ever kept encrypted")
@@ -151,6 +153,22 @@ def _found(find: Any) -> Any:
 
 def _names_sealed(ref: Ref) -> bool:
     return any(pick([name], ref.artifact or "") for spec in catalog().values() for name in spec.sealed)
+
+
+def _keep_sealed(refs: list[tuple[Path_, Ref]], at: Path_) -> None:
+    """Encrypted text goes into no other kind, from whose artifacts nothing would delete it. Raises BadRequest."""
+    for path, ref in refs:
+        if ref.artifact is not None and _names_sealed(ref) and _is_sealed(ref):
+            message = f"{ref} is encrypted text of an attack; dsn.transfer alone takes it"
+            raise BadRequest(message, [FieldError((*at, *path), message, "sealed")])
+
+
+def _is_sealed(ref: Ref) -> bool:
+    """Whether the artifact is one that its job's kind seals; other kinds may use such a name."""
+    from services.gateway.jobs import find_job
+
+    spec = catalog().get(find_job(ref.job_id or "").kind)
+    return spec is None or any(pick([name], ref.artifact or "") for name in spec.sealed)
 
 
 def _need_key(at: Path_, *path: str | int) -> None:

@@ -28,7 +28,7 @@ LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]{1,63}$")]
 LabelValue = Annotated[Text, StringConstraints(max_length=63)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=16, description="At most 16; listings filter by them.")]
 _canonical = json.JSONEncoder(sort_keys=True).encode
-AUDITED = 4000  # characters of the params in the red-team trail
+LONG = 200  # characters of a text, or of a list of texts, that the red-team trail tells by its digest
 KEY = re.compile(r"[!-~]{1,255}\Z")
 
 
@@ -78,11 +78,30 @@ def model_for(raw: dict[str, Any]) -> type[SubmitBody]:
 
 
 def audited_params(params: Params) -> str:
-    """The params for the trail, which never holds a suffix's text: `suffix_init` is a digest there."""
+    """The params for the trail, which never holds a suffix's text: `suffix_init` is a digest there. So is what is long,
+    and nothing is cut off: no list of phrases can push model, purpose or behaviours out of the record."""
     told = json.loads(params.model_dump_json())
     if "suffix_init" in told:
-        told["suffix_init"] = f"sha256 {hashlib.sha256(told['suffix_init'].encode()).hexdigest()[:16]}"
-    return json.dumps(told, ensure_ascii=False)[:AUDITED]
+        told["suffix_init"] = _digest(told["suffix_init"])
+    return json.dumps(_shortened(told), ensure_ascii=False)
+
+
+def _shortened(value: Any) -> Any:
+    """The same with long texts and long lists of texts as digests."""
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value if len(value) <= LONG else _digest(value)
+    if isinstance(value, list):
+        if all(isinstance(item, str) for item in value):
+            text = json.dumps(value, ensure_ascii=False)
+            return value if len(text) <= LONG else _digest(text)
+        return [_shortened(item) for item in value]
+    return value
+
+
+def _digest(text: str) -> str:
+    return f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def pinned(params: Params) -> str:

@@ -7,15 +7,16 @@ import json
 import queue
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import redis
 import structlog
 
 from shared.jobs.events import Event, EventLog, precedes, stream_key
+from shared.jobs.states import JobState
 from shared.jobs.store import JobStore
 
 BLOCK_MS = 25  # how soon a new subscription is noticed
@@ -34,6 +35,10 @@ class Heard(NamedTuple):
     def of(cls, event: Event) -> "Heard":
         data = json.dumps(event.data, ensure_ascii=False)
         return cls(event, f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode())
+
+    def says_final(self, otherwise: bool) -> bool:
+        """Whether the job is final by this event; `otherwise`, where it says nothing of that."""
+        return JobState(self.event.data["state"]).is_final if self.event.type == "state" else otherwise
 
 
 class Subscription:
@@ -60,6 +65,17 @@ class Subscription:
         return heard
 
 
+@dataclass
+class Followed:
+    """A job that somebody follows here."""
+
+    read_to: str
+    subscriptions: list[Subscription] = field(default_factory=list)
+    looking: threading.Lock = field(default_factory=threading.Lock)
+    over_at: str | None = None
+    """The id of the event after which the job was seen to be over."""
+
+
 class Tail:
     """Follows streams; the thread starts with the first subscription, so after any fork."""
 
@@ -67,8 +83,7 @@ class Tail:
         self._store, self._log = store, EventLog(store)
         self._lock = threading.Lock()
         self._some = threading.Event()
-        self._subscriptions: dict[str, list[Subscription]] = defaultdict(list)
-        self._read_to: dict[str, str] = {}
+        self._followed: dict[str, Followed] = {}
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -85,19 +100,33 @@ class Tail:
         subscription = Subscription(job_id, after)
         self._catch_up(subscription)
         with self._lock:
-            self._subscriptions[job_id].append(subscription)
-            read_to = self._read_to.get(job_id)
-            if read_to is None or precedes(subscription.last, read_to):
-                self._read_to[job_id] = subscription.last  # others skip what they have seen
+            followed = self._followed.setdefault(job_id, Followed(subscription.last))
+            followed.subscriptions.append(subscription)
+            if precedes(subscription.last, followed.read_to):
+                followed.read_to = subscription.last  # others skip what they have seen
             self._start()
         self._some.set()
         try:
             yield subscription
         finally:
             with self._lock:
-                self._subscriptions[job_id].remove(subscription)
-                if not self._subscriptions[job_id]:
-                    del self._subscriptions[job_id], self._read_to[job_id]
+                followed.subscriptions.remove(subscription)
+                if not followed.subscriptions:
+                    del self._followed[job_id]
+
+    def is_over(self, subscription: Subscription) -> bool:
+        """The record is final or gone, and nothing in its stream is later than what this subscription has heard.
+
+        At a job's end all who follow it ask at once: one of them looks, and the others take its word.
+        """
+        job_id, last = subscription.job_id, subscription.last
+        followed = self._followed[job_id]
+        with followed.looking:
+            if followed.over_at != last:
+                state = self._store.state(job_id)  # before the events: what comes after a final state is none
+                is_over = (state is None or state.is_final) and not precedes(last, self._log.last_id(job_id))
+                followed.over_at = last if is_over else None
+            return followed.over_at == last
 
     def _catch_up(self, subscription: Subscription) -> None:
         while events := self._log.after(subscription.job_id, subscription.last):
@@ -112,7 +141,7 @@ class Tail:
     def _run(self) -> None:
         while not self._is_closed:
             with self._lock:
-                streams = {stream_key(job_id): read_to for job_id, read_to in self._read_to.items()}
+                streams = {stream_key(job_id): followed.read_to for job_id, followed in self._followed.items()}
             if not streams:
                 self._some.clear()
                 self._some.wait(1.0)
@@ -129,8 +158,11 @@ class Tail:
     def _hand_out(self, job_id: str, rows: list[tuple[str, dict[str, str]]]) -> None:
         heard = [Heard.of(Event.from_entry(*row)) for row in rows]
         with self._lock:
-            for subscription in self._subscriptions.get(job_id, ()):
+            followed = self._followed.get(job_id)
+            if followed is None:
+                return
+            for subscription in followed.subscriptions:
                 for one in heard:
                     subscription.put(one)
-            if job_id in self._read_to and precedes(self._read_to[job_id], heard[-1].event.id):
-                self._read_to[job_id] = heard[-1].event.id
+            if precedes(followed.read_to, heard[-1].event.id):
+                followed.read_to = heard[-1].event.id

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,6 +11,7 @@ from shared.jobs.errors import BadRequest, FieldError, QuotaExceeded, UnknownRef
 from shared.jobs.listing import label_index
 from shared.jobs.record import JobRecord, Priority
 from shared.jobs.references import SHAPES
+from shared.unique import unique_bytes, unique_hex
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
 SWEEP_BYTES = 64 * 2**20  # of params: a sweep is one script's arguments, and Redis does nothing else meanwhile
@@ -69,7 +69,7 @@ def submit_arguments(jobs: Sequence[NewJob], by: Submission, sweep: Mapping[str,
     key = f"{by.owner}:{by.idempotency_key}" if by.idempotency_key else ""
     templates = {digest_of_message(new.message): new.message for new in jobs}
     arguments: list[str | int] = [
-        by.owner, by.max_unfinished, secrets.token_hex(8), key, by.fingerprint, IDEMPOTENCY_MS,
+        by.owner, by.max_unfinished, unique_hex(), key, by.fingerprint, IDEMPOTENCY_MS,
         *fields_argument(templates), *(("0",) if sweep is None else ("1", _entropy(), *fields_argument(sweep))),
         len(jobs),
     ]  # fmt: skip
@@ -181,4 +181,4 @@ def _fields_of(new: NewJob) -> dict[str, str]:
 
 
 def _entropy() -> str:
-    return secrets.token_bytes(13).translate(_DIGITS).decode()
+    return unique_bytes(13).translate(_DIGITS).decode()

@@ -1,7 +1,12 @@
-"""What a Sentence-Transformers folder says of itself: modules, lengths, pooling, digest."""
+"""What a Sentence-Transformers folder says of itself: modules, lengths, pooling, digest.
+
+`read_folder` reads the folders that our own forward pass computes; `describe_folder` any other one as well, which
+Sentence-Transformers itself then encodes with.
+"""
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +23,17 @@ OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "xlm-roberta")
 """Their positions begin behind the padding's own."""
 WEIGHTS = ("*.safetensors", "*.bin", "*.onnx")
 DEFAULT_TOKENS = 512
+UNLIMITED = 1 << 20
+"""Positions of encoders that are as long as a text."""
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU")
+READ_ORDER = re.compile("Transformer Pooling( Dense)*( Normalize)?")
+DENSE_USUAL = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding",
+                "use_residual": False}  # fmt: skip
+TRANSFORMER = "sentence_bert_config.json"
+WHOLE = "as a whole"
+"""The pooling of a folder that Sentence-Transformers reads and we don't."""
+NO_PART = (".md", ".txt.asc", ".gitattributes", ".png", ".jpg")
+"""Files of a folder that change no vector."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +44,19 @@ class EncoderFolder:
     dimensions: int  # d, of the vectors
     max_tokens: int  # what the model was made for
     longest: int  # positions the model has
-    pooling: str  # mean | cls | max
+    pooling: str  # mean | cls | max | WHOLE
     dense: tuple[Path, ...]  # folders of dense layers after the pooling, in order
     pad_id: int
+    unread: str | None = None  # why our forward pass can't compute it
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether Sentence-Transformers has to encode with it."""
+        return self.unread is not None
+
+    def cut_at(self, asked: int | None) -> int:
+        """Tokens of a text that are read, when so many are asked for (None: what the model was made for)."""
+        return min(asked or self.max_tokens, self.longest)
 
     @cached_property
     def digest(self) -> str:
@@ -51,24 +76,48 @@ class EncoderFolder:
         return found[0] if found and not self.dense else None
 
     def _files(self) -> set[Path]:
+        if self.is_whole:  # its modules may read any of them
+            files = (file for file in self.path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            return {file for file in files if not file.name.endswith(NO_PART)}
         patterns = (*WEIGHTS, "tokenizer.json", "config.json", "modules.json")
         return {file for pattern in patterns for file in self.path.rglob(pattern) if file.is_file()}
 
 
+def describe_folder(path: Path) -> EncoderFolder:
+    """As `read_folder`; any other folder with modules or a configuration is described as a whole. Raises ValueError."""
+    try:
+        return read_folder(path)
+    except ValueError as error:
+        if not any((path / name).is_file() for name in ("modules.json", "config.json")):
+            raise
+        return EncoderFolder(path, 0, _whole_length(path), UNLIMITED, WHOLE, (), 0, str(error))
+
+
+def _whole_length(path: Path) -> int:
+    """Tokens that its first module cuts at, as far as configurations say."""
+    folder = path / next((module["path"] for module in _json(path / "modules.json", [])), "")
+    said = _json(folder / TRANSFORMER).get("max_seq_length")
+    return int(said or min(DEFAULT_TOKENS, _json(folder / "tokenizer_config.json").get("model_max_length", UNLIMITED)))
+
+
 def read_folder(path: Path) -> EncoderFolder:
-    """Raises ValueError that says what the folder lacks."""
+    """Raises ValueError that says what the folder lacks, or has beyond what our forward pass computes."""
     for needed in ("config.json", "tokenizer.json"):
         if not (path / needed).is_file():
             raise ValueError(
                 f"{path.name} is no sentence encoder: it has no {needed}; give a Sentence-Transformers folder"
             )
-    config = _json(path / "config.json")
+    config, transformer = _json(path / "config.json"), _json(path / TRANSFORMER)
+    if transformer.get("do_lower_case"):
+        raise ValueError(f"{path.name}/{TRANSFORMER} has do_lower_case; read are tokenizers that do it themselves")
+    if (prompt := _json(path / "config_sentence_transformers.json").get("default_prompt_name")) is not None:
+        raise ValueError(f"{path.name} puts its prompt {prompt!r} before a text; read are encoders without a default")
     pooling, dense = _modules(path)
     dimensions = _json(dense[-1] / "config.json")["out_features"] if dense else _hidden(config, path)
     pad_id = int(config.get("pad_token_id") or 0)
     longest = int(config.get("max_position_embeddings", DEFAULT_TOKENS))
     longest -= pad_id + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
-    said = _json(path / "sentence_bert_config.json").get("max_seq_length") or min(longest, DEFAULT_TOKENS)
+    said = transformer.get("max_seq_length") or min(longest, DEFAULT_TOKENS)
     return EncoderFolder(path, int(dimensions), int(said), longest, pooling, tuple(dense), pad_id)
 
 
@@ -81,20 +130,26 @@ def _hidden(config: dict[str, Any], path: Path) -> int:
 
 def _modules(path: Path) -> tuple[str, list[Path]]:
     """(pooling, dense layers) of `modules.json`; without one: mean pooling."""
-    pooling, dense = "mean", []
-    for module in _json(path / "modules.json", []):
-        kind = module["type"].rpartition(".")[2]
-        if kind == "Pooling":
-            pooling = _pooling(_json(path / module["path"] / "config.json"))
-        elif kind == "Dense":
-            dense.append(_dense(path / module["path"]))
-        elif kind not in ("Transformer", "Normalize"):
-            raise ValueError(f"{path.name} has a module {kind}; read are Transformer, Pooling, Dense and Normalize")
-    return pooling, dense
+    modules = _json(path / "modules.json", [])
+    kinds = [_kind(module["type"]) for module in modules]
+    if modules and (modules[0]["path"] or not READ_ORDER.fullmatch(" ".join(kinds))):
+        raise ValueError(f"{path.name} has modules {', '.join(kinds)}; read are Transformer in the folder's root, "
+                         "Pooling, Dense, Normalize in this order")  # fmt: skip
+    pooling = [_pooling(_json(path / module["path"] / "config.json")) for module in modules[1:2]] or ["mean"]
+    return pooling[0], [_dense(path / module["path"])
+                        for module, kind in zip(modules, kinds, strict=True) if kind == "Dense"]  # fmt: skip
+
+
+def _kind(module: str) -> str:
+    """A module's class; with its package, where that isn't Sentence-Transformers."""
+    return module.rpartition(".")[2] if module.startswith("sentence_transformers.") else module
 
 
 def _dense(folder: Path) -> Path:
-    activation = _json(folder / "config.json").get("activation_function", "Tanh").rpartition(".")[2]
+    config = _json(folder / "config.json")
+    activation = config.get("activation_function", "Tanh").rpartition(".")[2]
+    if others := [name for name, usual in DENSE_USUAL.items() if config.get(name, usual) != usual]:
+        raise ValueError(f"dense layer {folder.name} has {', '.join(f'{name} {config[name]}' for name in others)}")
     if activation not in ACTIVATIONS or not (folder / "model.safetensors").is_file():
         raise ValueError(
             f"dense layer {folder.name} has activation {activation}; read are {', '.join(ACTIVATIONS)} with weights in "

@@ -29,6 +29,9 @@ class Matrix(Protocol):
     def __call__(self, x: Tensor) -> Tensor:
         """x (…, in) → (…, out)."""
 
+    def of_normed(self, x: Tensor, eps: float) -> Tensor:
+        """The same of x / √(mean x² + eps)."""
+
     def added(self, x: Tensor, onto: Tensor) -> Tensor:
         """onto + x · Wᵀ; `onto` may be overwritten."""
 
@@ -41,6 +44,9 @@ class PlainMatrix:
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.matmul(x, self._transposed)
+
+    def of_normed(self, x: Tensor, eps: float) -> Tensor:
+        return torch.matmul(F.rms_norm(x, x.shape[-1:], None, eps), self._transposed)
 
     def added(self, x: Tensor, onto: Tensor) -> Tensor:
         if x.dim() == 2:
@@ -55,10 +61,16 @@ class SkinnyMatrix:
         self._kernel, self._panels, self._out = kernel, kernel.pack(weight), weight.shape[0]
 
     def __call__(self, x: Tensor) -> Tensor:
+        return self._product(x, None)
+
+    def of_normed(self, x: Tensor, eps: float) -> Tensor:
+        return self._product(x, eps)
+
+    def _product(self, x: Tensor, eps: float | None) -> Tensor:
         if x.dim() == 2:
-            return self._kernel.product(x, self._panels, self._out)
+            return self._kernel.product(x, self._panels, self._out, None, eps)
         rows = x.reshape(-1, x.shape[-1])
-        return self._kernel.product(rows, self._panels, self._out).view(*x.shape[:-1], self._out)
+        return self._kernel.product(rows, self._panels, self._out, None, eps).view(*x.shape[:-1], self._out)
 
     def added(self, x: Tensor, onto: Tensor) -> Tensor:
         if x.dim() == 2:
@@ -125,13 +137,19 @@ class LlamaDecoder:
         keys, values = ([torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in self.layers] for _ in "kv")
         return Cache(keys, values)
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """x_0 (…, d) of ids (…)."""
+    def embed(self, ids: Tensor, out: Tensor | None = None) -> Tensor:
+        """x_0 (…, d) of ids (…); of ids (n) into rows (n, d) that are there."""
+        if out is not None:
+            return torch.index_select(self._embedding, 0, ids, out=out)
         return F.embedding(ids, self._embedding)
+
+    def embedded(self, token: int) -> Tensor:
+        """x_0 (d) of one token: the model's own row, to be copied before layers run on it."""
+        return self._embedding[token]
 
     def head(self, x: Tensor) -> Tensor:
         """g(x): logits (…, V) of hidden states (…, d)."""
-        return self._head(self._normed(x))
+        return self._head.of_normed(x, self.config.rms_eps)
 
     def run(
         self, x: Tensor, cache: Cache, first: int, last: int, start: int, taps: list[Tensor] | None = None
@@ -168,19 +186,22 @@ class LlamaDecoder:
         """x (n, d), overwritten."""
         layer, config, rows = self.layers[number], self.config, x.shape[0]
         end, heads, keys = start + rows, config.heads, config.kv_heads
-        joined = layer.qkv(self._normed(x)).view(rows, heads + 2 * keys, config.head_dim)
+        joined = layer.qkv.of_normed(x, config.rms_eps).view(rows, heads + 2 * keys, config.head_dim)
         turned = self._turned(joined[:, : heads + keys], self._turns[start:end, None])
-        cache.keys[number][0, :, start:end].copy_(turned[:, heads:].transpose(0, 1))
-        cache.values[number][0, :, start:end].copy_(joined[:, heads + keys :].transpose(0, 1))
-        k, v = cache.keys[number][0, :, :end], cache.values[number][0, :, :end]
+        k, v = cache.keys[number][0], cache.values[number][0]
+        k[:, start:end].copy_(turned[:, heads:].transpose(0, 1))
+        v[:, start:end].copy_(joined[:, heads + keys :].transpose(0, 1))
         x = layer.out.added(self._attend(turned[:, :heads], k, v, start), x)
         width = config.intermediate_size
-        gate_up = layer.gate_up(self._normed(x))
+        gate_up = layer.gate_up.of_normed(x, config.rms_eps)
         return layer.down.added(F.silu(gate_up[:, :width]).mul_(gate_up[:, width:]), x)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
-        """q (n, heads, head_dim), k and v (kv_heads, length, head_dim) → (n, heads · head_dim)."""
+        """q (n, heads, head_dim), k and v (kv_heads, positions, head_dim) → (n, heads · head_dim)."""
         rows, heads, width = q.shape
+        if self.kernel is not None and rows < LONG and width % self.kernel.lanes == 0:
+            return self.kernel.attend(q, k, v, start)
+        k, v = k[:, : start + rows], v[:, : start + rows]
         if rows >= LONG and start == 0:
             fused = F.scaled_dot_product_attention(
                 q.transpose(0, 1)[None], k[None], v[None], is_causal=True, scale=1.0, enable_gqa=heads != len(k)
@@ -211,7 +232,7 @@ class LlamaDecoder:
         turn = self._turns[positions][:, :, None]
         for number in range(first, last):
             layer = self.layers[number]
-            joined = layer.qkv(self._normed(x)).view(batch, rows, -1, config.head_dim)
+            joined = layer.qkv.of_normed(x, config.rms_eps).view(batch, rows, -1, config.head_dim)
             turned = self._turned(joined[:, :, : config.heads + config.kv_heads], turn)
             k, v = cache.keys[number], cache.values[number]
             k.scatter_(2, scatter, turned[:, :, config.heads :].transpose(1, 2))
@@ -221,15 +242,11 @@ class LlamaDecoder:
                 enable_gqa=config.heads != config.kv_heads,
             )  # fmt: skip
             x = layer.out.added(attended.transpose(1, 2).reshape(batch, rows, -1), x)
-            gate, up = layer.gate_up(self._normed(x)).chunk(2, dim=-1)
+            gate, up = layer.gate_up.of_normed(x, config.rms_eps).chunk(2, dim=-1)
             x = layer.down.added(F.silu(gate) * up, x)
         return x
 
     # What both take ---------------------------------------------------------------------------------------------------
-
-    def _normed(self, x: Tensor) -> Tensor:
-        """x / rms(x); its weight lies in the matrix that follows."""
-        return F.rms_norm(x, (self.config.hidden_size,), None, self.config.rms_eps)
 
     def _turned(self, x: Tensor, turn: Tensor) -> Tensor:
         """Pairs of x (…, head_dim) turned by complex numbers (…, head_dim / 2); halves are computed in float32."""

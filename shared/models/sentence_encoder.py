@@ -5,7 +5,8 @@ layers if the folder has some, L2-normalisation. `SentenceEncoder.load` is the e
 
 Back ends: OpenVINO in bfloat16 where the processor computes in it, else in float32; ONNX Runtime where the folder
 brings an ONNX file; torch. The OpenVINO form is converted once and kept under `cache`, so that a worker which finds it
-there starts without importing torch.
+there starts without importing torch. Folders that none of these reads (other poolings, other modules, prompts) are
+encoded with by Sentence-Transformers itself: see `whole_encoder`.
 """
 
 import importlib.util
@@ -18,12 +19,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.models.folder import EncoderFolder, read_folder
+from shared.models.folder import EncoderFolder, describe_folder
 
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
-Backend = Literal["openvino-bf16", "openvino-f32", "onnx", "torch"]
-BACKENDS: tuple[Backend, ...] = ("openvino-bf16", "openvino-f32", "onnx", "torch")
+Backend = Literal["openvino-bf16", "openvino-f32", "onnx", "torch", "sentence-transformers"]
+MODULES = {"onnx": "onnxruntime", "torch": "torch", "sentence-transformers": "sentence_transformers"}
+"""Packages that back ends need; the others need OpenVINO."""
 BATCH = 16
 """Sentences per forward pass: the fastest of 1, 8, 16, 32, 64 on one core."""
 
@@ -40,6 +42,7 @@ class Tokenised(NamedTuple):
 
     ids: list[int]
     truncated: bool
+    text: str
 
 
 @dataclass
@@ -61,9 +64,16 @@ class SentenceEncoder:
         cache: Path | None = None,
     ) -> "SentenceEncoder":
         """The encoder in a folder. Raises ValueError for a folder that isn't one, BackendMissing."""
-        folder = read_folder(path)
+        folder = describe_folder(path)
         chosen = backend or best_backend(folder)
-        limit = min(max_tokens or folder.max_tokens, folder.longest)
+        if chosen == "sentence-transformers":
+            _require(chosen)
+            from shared.models.whole_encoder import load_whole
+
+            return load_whole(folder, max_tokens)
+        if folder.is_whole:
+            raise BackendMissing(f"backend {chosen} does not read this folder: {folder.unread}; leave backend out")
+        limit = folder.cut_at(max_tokens)
         return cls(folder, chosen, limit, _tokenizer(folder, limit), _forward(folder, chosen, cache))
 
     @property
@@ -77,7 +87,8 @@ class SentenceEncoder:
 
     def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
         """Token ids of each text, cut at `max_tokens`."""
-        return [Tokenised(encoding.ids, bool(encoding.overflowing)) for encoding in self._encodings(texts)]
+        encodings = self.tokenizer.encode_batch(list(texts)) if texts else []
+        return [Tokenised(each.ids, bool(each.overflowing), text) for each, text in zip(encodings, texts, strict=True)]
 
     def encode(self, texts: Sequence[str], batch_size: int = BATCH) -> Floats:
         """Unit vectors (texts, d) in float32."""
@@ -91,10 +102,11 @@ class SentenceEncoder:
         order = sorted(range(len(texts)), key=lambda i: (len(texts[i].ids), i))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            yield rows, self.forward(*self.pad([texts[i].ids for i in rows]))
+            yield rows, self.embed([texts[i] for i in rows])
 
-    def _encodings(self, texts: Sequence[str]) -> list[Any]:
-        return list(self.tokenizer.encode_batch(list(texts))) if texts else []
+    def embed(self, batch: Sequence[Tokenised]) -> Floats:
+        """(batch, d) in one forward pass."""
+        return self.forward(*self.pad([text.ids for text in batch]))
 
     def pad(self, rows: list[list[int]]) -> tuple[Tokens, Tokens]:
         """(ids, attention mask), both (rows, longest)."""
@@ -109,6 +121,8 @@ class SentenceEncoder:
 
 def best_backend(folder: EncoderFolder) -> Backend:
     """The fastest back end that this machine can run this folder with."""
+    if folder.is_whole:
+        return "sentence-transformers"
     if _installed("openvino"):
         return "openvino-bf16" if _computes_bfloat16() else "openvino-f32"
     if not _installed("torch") and _installed("onnxruntime") and folder.onnx:
@@ -118,8 +132,7 @@ def best_backend(folder: EncoderFolder) -> Backend:
 
 def can_run(backend: str) -> bool:
     """Whether this machine has what a back end needs; bfloat16 needs a processor for it."""
-    module = {"onnx": "onnxruntime", "torch": "torch"}.get(backend, "openvino")
-    return _installed(module) and (backend != "openvino-bf16" or _computes_bfloat16())
+    return _installed(MODULES.get(backend, "openvino")) and (backend != "openvino-bf16" or _computes_bfloat16())
 
 
 def _installed(module: str) -> bool:
@@ -144,23 +157,22 @@ def _tokenizer(folder: EncoderFolder, max_tokens: int) -> Any:
 
 
 def _forward(folder: EncoderFolder, backend: Backend, cache: Path | None) -> Forward:
+    _require(backend)
     if backend == "torch":
-        _require("torch", backend)
         from shared.models.pooled import torch_forward
 
         forward: Forward = torch_forward(folder)
         return forward
     if backend == "onnx":
-        _require("onnxruntime", backend)
         return _onnx(folder)
-    _require("openvino", backend)
     from shared.models.openvino_form import openvino_forward
 
     converted: Forward = openvino_forward(folder, "bf16" if backend == "openvino-bf16" else "f32", cache)
     return converted
 
 
-def _require(module: str, backend: str) -> None:
+def _require(backend: str) -> None:
+    module = MODULES.get(backend, "openvino")
     if not _installed(module):
         raise BackendMissing(f"backend {backend} needs the package {module}, which is not installed on this worker")
 

@@ -23,7 +23,8 @@ from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from shared.llm.model_folder import model_folder
-from shared.models.sentence_encoder import Backend, SentenceEncoder, can_run
+from shared.models.folder import describe_folder
+from shared.models.sentence_encoder import Backend, BackendMissing, SentenceEncoder, can_run
 from shared.settings import Settings
 
 Vector = NDArray[np.float32]
@@ -99,11 +100,13 @@ def open_encoder(ref: Ref, ctx: JobContext, settings: Settings) -> Encoder:
 
 @lru_cache(maxsize=2)
 def _loaded(folder: Path, cache: Path, name: str) -> EncoderPerThread:
-    # In float32 whatever the processor: what comes to mind must not depend on where a job goes on.
-    backend: Backend = "openvino-f32" if can_run("openvino-f32") else "torch"
     try:
+        # In float32 whatever the processor: what comes to mind must not depend on where a job goes on.
+        backend: Backend = "openvino-f32" if can_run("openvino-f32") else "torch"
+        if describe_folder(folder).is_whole:
+            backend = "sentence-transformers"
         return EncoderPerThread(lambda: SentenceEncoder.load(folder, backend, MAX_TOKENS, cache))
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, BackendMissing) as error:
         raise InvalidInput(
             f"{name} is no sentence encoder: {error}; give a Hugging Face folder with tokenizer and safetensors"
         ) from None

@@ -1,17 +1,22 @@
 """SiLU, x·σ(x), with its derivatives, and the elementwise core of SwiGLU, f(g)·u.
 
 Elfwing et al. (arXiv 1702.03118) named it, Ramachandran et al. (1710.05941) gave it β, Shazeer (2002.05202) the gate.
-`silu` and `swiglu` are the entry points: plain torch everywhere, a Triton kernel on CUDA (`silu_triton`). At ±∞ they
-take their limits, where torch's own gives NaN.
+`silu` and `swiglu` are the entry points: plain torch everywhere, C++ on the CPU where there is a compiler
+(`swiglu_native`), a Triton kernel on CUDA (`silu_triton`). At ±∞ `silu` takes its limits, where torch's own gives NaN.
 """
 
-from typing import Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Impl = Literal["auto", "eager", "compile", "triton"]
+if TYPE_CHECKING:
+    from shared.models.swiglu_choice import Core
+
+_silu = torch._C._nn.silu  # what F.silu calls, without its way there
+Impl = Literal["auto", "eager", "compile", "native", "triton"]
 Save = Literal["recompute", "keep"]
 
 
@@ -66,44 +71,39 @@ def _value(x: Tensor, beta: float) -> Tensor:
     return torch.where(torch.isneginf(x) if beta > 0 else torch.isinf(x), torch.zeros_like(x), value)
 
 
-WORTH_CHOOSING = 2**17
-"""On the CPU a compiled core of fewer elements costs more to enter than it saves."""
-
-
 # SwiGLU ---------------------------------------------------------------------------------------------------------------
+
+FEW = 2**11
+"""On the CPU nothing beats torch's two operations on so few elements: what is around them costs more than they do."""
 
 
 def swiglu(g: Tensor, u: Tensor, impl: Impl = "auto", save: Save = "recompute") -> Tensor:
     """f(g)·u elementwise: (…, d_ff), (…, d_ff) → (…, d_ff).
 
-    `auto` takes the faster of eager and compiled, measured once per shape (`swiglu_choice`); `eager` is torch's two
-    operations, whose autograd saves three tensors; `compile` and `triton` compute in float32, round once, and with
-    `recompute` save g and u alone.
+    `auto` takes the fastest of what can run here, measured once per shape (`swiglu_choice`); `eager` is torch's two
+    operations, whose autograd saves three tensors; `compile`, `native` and `triton` compute in float32, round once, and
+    save g and u alone (`compile` with `keep`: what the compiler likes).
     """
+    few = impl == "auto" and g.numel() <= FEW and g.is_cpu  # then each check and call is felt
+    if few and not torch.is_grad_enabled() and g.dim() == u.dim() and g.numel() == u.numel():
+        return _silu(g).mul_(u)  # in place nothing is broadcast: another shape of as many elements is torch's error
     if g.shape != u.shape:
         raise ValueError(f"gate {tuple(g.shape)} and up {tuple(u.shape)} must have one shape")
-    if impl == "auto":
-        if g.is_cpu and g.numel() < WORTH_CHOOSING:
-            return eager_swiglu(g, u)
-        from shared.models.swiglu_choice import chosen
+    return eager_swiglu(g, u) if few else _core(impl, save)(g, u)
 
-        impl = chosen(g, u)
-    if impl == "eager":
-        return eager_swiglu(g, u)
-    if impl == "triton":
-        from shared.models.silu_triton import triton_swiglu
 
-        return triton_swiglu(g, u)
-    from shared.models.swiglu_choice import compiled_swiglu
+@cache
+def _core(impl: Impl, save: Save) -> "Core":
+    from shared.models.swiglu_choice import core
 
-    return compiled_swiglu(g, u, save)
+    return core(impl, save)
 
 
 def eager_swiglu(g: Tensor, u: Tensor) -> Tensor:
     """Two operations; in place where nothing is differentiated, as in decoding, where launches dominate."""
     if torch.is_grad_enabled() and (g.requires_grad or u.requires_grad):
-        return F.silu(g) * u
-    return F.silu(g).mul_(u)
+        return _silu(g) * u
+    return _silu(g).mul_(u)
 
 
 def once_rounded(g: Tensor, u: Tensor) -> Tensor:

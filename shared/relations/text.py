@@ -8,8 +8,9 @@ NO_SPACE_BEFORE = frozenset(".,;:!?)]}%”’…") | {"...", "''"}
 NO_SPACE_AFTER = frozenset("([{$#“‘") | {"``"}
 JOINED = frozenset("-/–")
 CLITIC = re.compile(r"(?:'(?:s|re|ve|ll|d|m|t)|n't|’s|’)\Z", re.IGNORECASE)
-WORD = re.compile(r"\w+|[^\w\s]")
-UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f]")
+_UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
+UNSPACED = re.compile(f"[{_UNSPACED}]")
+WORD = re.compile(rf"[^\W{_UNSPACED}]+|[^\s]")
 
 
 class Span(NamedTuple):
@@ -31,9 +32,10 @@ def detokenise(tokens: Sequence[str]) -> Detokenised:
     pieces: list[str] = []
     spans: list[Span] = []
     length, quote_is_open, glue = 0, False, True
+    may_be_unspaced = UNSPACED.search("".join(tokens)) is not None
     for number, token in enumerate(tokens):
         closes = token == '"' and quote_is_open
-        if not (glue or closes or _sticks_left(token) or _is_unspaced(tokens[number - 1], token)):
+        if not (glue or closes or _sticks_left(token) or (may_be_unspaced and _is_unspaced(tokens[number - 1], token))):
             pieces.append(" ")
             length += 1
         pieces.append(token)
@@ -45,7 +47,7 @@ def detokenise(tokens: Sequence[str]) -> Detokenised:
 
 
 def _sticks_left(token: str) -> bool:
-    return token in NO_SPACE_BEFORE or token in JOINED or bool(CLITIC.match(token))
+    return token in NO_SPACE_BEFORE or token in JOINED or (("'" in token or "’" in token) and bool(CLITIC.match(token)))
 
 
 def _is_unspaced(before: str, after: str) -> bool:
@@ -54,5 +56,5 @@ def _is_unspaced(before: str, after: str) -> bool:
 
 
 def word_spans(text: str) -> list[Span]:
-    """The default tokeniser for scripts with spaces: words, and every other sign by itself."""
+    """The default tokeniser: words, and every other sign by itself; scripts without spaces a sign at a time."""
     return [Span(*found.span()) for found in WORD.finditer(text)]

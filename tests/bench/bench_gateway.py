@@ -3,8 +3,8 @@
     ./tenfold bench gateway [--quick] [--json]
 
 - Submits: ours validates, writes record, indexes and idempotency key and pushes the message; the peer is a bare Flask
-  application that calls `apply_async`, under the same gunicorn settings. Rounds alternate, so that a busy machine slows
-  both. The figure that counts is requests per second of CPU of the gunicorn workers.
+  application that calls `apply_async`, under the same gunicorn with our class of worker. Rounds alternate, so that a
+  busy machine slows both. The figure that counts is requests per second of CPU of the gunicorn workers.
 - Streams: 500 open event streams of a job that says ten tokens, while others look at jobs.
 - The whole way: a no-op from submit to result, beside plain Celery with a result backend; one worker child each.
 
@@ -74,7 +74,8 @@ def _streams(running: Servers, quick: bool) -> list[dict[str, Any]]:
     return [
         _limit("500 streams, ten tokens: event delay p99", [one.delay_p99_ms for one in seen], goal_ms=250),
         _limit("500 streams, ten tokens: event delay p50", [one.delay_p50_ms for one in seen]),
-        _limit("GET /v1/jobs/{id} p99 meanwhile", [one.get_p99_ms for one in seen], goal_ms=100),
+        _limit("500 streams: until all are open", [one.opening_ms for one in seen]),
+        _limit("GET /v1/jobs/{id} p99 while all are open", [one.get_p99_ms for one in seen], goal_ms=100),
     ]
 
 

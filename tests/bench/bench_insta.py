@@ -3,9 +3,9 @@
     python -m tests.bench.bench_insta [--quick]
 
 Encoding and searching are measured in CPU time of one thread, which other people's load hardly changes; opening an
-index, and the way from submit to result over HTTP, in wall time. Each round runs
-every contender once, one after another, so that a busy machine slows all of them; a figure is the median over rounds,
-its spread the smallest and largest. Texts are the definitions of `$TENFOLD_REAL_DATA/insta/niv2_tasks.jsonl`, or the
+index in wall time; the way from submit to result over HTTP is `insta_http`. Each round runs every contender once, one
+after another, so that a busy machine slows all of them; a figure is the median over rounds, its spread the smallest and
+largest. Texts are the definitions of `$TENFOLD_REAL_DATA/insta/niv2_tasks.jsonl`, or the
 instructions of our own library where that is absent.
 """
 
@@ -23,13 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from services.client import Tenfold
 from shared.data.builtin import shipped
 from shared.data.instruction_tasks import read_tasks
 from shared.jobs.catalog.insta import IndexParams
 from shared.jobs.local import LocalContext
 from shared.models.sentence_encoder import SentenceEncoder
-from tests.cluster.embedded import Embedded
 from tests.synthetic_insta import synthetic_index
 from workers.insta.index import Index
 from workers.insta.jobs import index
@@ -47,7 +45,6 @@ D = 384
 K = 10
 SEVERAL = 6  # instructions per task, about what P3 has
 ROUNDS = 5
-HTTP_GOAL_MS = 60.0
 OPEN_GOAL_MS = 100.0
 Clock = Callable[[], float]
 
@@ -85,13 +82,12 @@ def rows(quick: bool = False) -> list[dict[str, Any]]:
     """The table: what, ours, peer, peer_name, unit, ratio, spread, goal."""
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         sizes = (10_000,) if quick else (10_000, 100_000, 1_000_000)
-        table = [
+        return [
             *_index_rows(Path(folder), quick),
             *(row for n in sizes for row in _query_rows(Path(folder), n, quick)),
             *(_several_row(Path(folder), n, quick) for n in sizes if n <= 100_000),
             *_open_rows(Path(folder), sizes[-1]),
         ]
-    return table if quick else [*table, *_http_rows()]
 
 
 # Indexing -------------------------------------------------------------------------------------------------------------
@@ -240,47 +236,6 @@ def _open_rows(folder: Path, tasks: int) -> list[dict[str, Any]]:
     times = [_milliseconds(lambda _: opened(), None) for _ in range(20)]
     what = f"open an index of {tasks:,} tasks and find one by id"
     return [_row(what, times, [OPEN_GOAL_MS], "the goal", "ms", 1.0, smaller=True)]
-
-
-# The whole way --------------------------------------------------------------------------------------------------------
-
-
-def _http_rows() -> list[dict[str, Any]]:
-    """From submit to result of insta.query over HTTP, on a cluster of its own with a warm worker."""
-    with tempfile.TemporaryDirectory() as folder:
-        cluster = Embedded(Path(folder))
-        cluster.up()
-        try:
-            with Tenfold(cluster.url, patience_s=60) as tenfold:
-                libraries = {"our library": "builtin:tasks"}
-                if real := real_folder():
-                    libraries["1,524 natural instructions"] = tenfold.upload(real / "niv2_tasks.jsonl").ref
-                return [row for name, ref in libraries.items() for row in _http_library(tenfold, name, ref)]
-        finally:
-            cluster.end()
-
-
-def _http_library(tenfold: Tenfold, name: str, library: str) -> list[dict[str, Any]]:
-    job = tenfold.wait(tenfold.submit("insta.index", {"library": library}).id, timeout_s=600)
-    asked: dict[str, dict[str, Any]] = {
-        "k = 5": {"k": 5},
-        "k = 5, no figures": {"k": 5, "figures": False},
-        "default k": {},
-    }
-    table = []
-    for title, params in asked.items():
-        times = [_http_query(tenfold, job.id, number, params) for number in range(43)][3:]
-        what = f"submit to result over HTTP, {name}, {title}, p99 {_p99(times):.0f} ms"
-        table.append(_row(what, times, [HTTP_GOAL_MS], "the goal", "ms", 1.0, smaller=True))
-    return table
-
-
-def _http_query(tenfold: Tenfold, index_job: str, number: int, params: dict[str, Any]) -> float:
-    given = {"index": f"job:{index_job}/index.tar", "instructions": [f"Sort the list of {number} numbers."], **params}
-    start = time.perf_counter()
-    done = tenfold.job(tenfold.submit("insta.query", given).id, wait_s=30)
-    assert done.state == "succeeded", done.error
-    return (time.perf_counter() - start) * 1000
 
 
 # The table ------------------------------------------------------------------------------------------------------------

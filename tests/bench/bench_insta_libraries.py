@@ -1,13 +1,13 @@
-"""Retrieval on the real libraries: INSTA beside BM25, random and one example per task, before and after alignment.
+"""Retrieval on the real libraries: INSTA beside BM25, random, one example per task and what the authors published.
 
     ./tenfold bench insta_libraries [--quick]
 
 112 English natural instructions are targets, the other 1,412 tasks the library; relevant is the same category. Strict
 rows remove candidates of the target's own data set first. A figure is the mean over targets, its spread the 95 %
 bootstrap interval and the sign test of nDCG@10 against INSTA; what chance decides is repeated over seeds. Further rows
-are what alignment does to the twelve official test categories when it is trained without them, P3 with one data set
-left out at a time, and how much of the authors' published selections ours share. Needs the files described in
-`docs/insta.md` under `$TENFOLD_REAL_DATA/insta`; about five minutes on one core. `--quick`: 300 tasks.
+are P3 with one data set left out at a time, and how much of the authors' published selections ours share. What
+alignment adds: `insta_heads`. Needs the files described in `docs/insta.md` under `$TENFOLD_REAL_DATA/insta`; about two
+minutes on one core. `--quick`: 300 tasks.
 """
 
 import hashlib
@@ -20,14 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.jobs.catalog.insta import (
-    AlignParams,
-    BeforeAfter,
     EvaluateParams,
     EvaluateResult,
     IndexParams,
     MethodFigures,
     QueryParams,
-    Ranker,
 )
 from shared.jobs.local import LocalContext
 from shared.jobs.references import Ref
@@ -35,18 +32,12 @@ from shared.jobs.spec import Params
 from shared.metrics.retrieval import overlap_at
 from tests import published_selections
 from tests.bench.bench_insta import one_thread, real_folder
-from workers.insta.jobs import align, evaluate, index, query
+from workers.insta.jobs import evaluate, index, query
 
-LIBRARY, INDEX, QUERIES = ("file:" + letter * 64 for letter in "abc")
+LIBRARY, INDEX, QUERIES, RELEVANCE, BASE = ("file:" + letter * 64 for letter in "abcde")
 METRICS = ("precision@10", "ndcg@10")
 NAMES = {"insta": "INSTA", "bm25": "BM25", "data_sample": "one example per task", "rrf": "INSTA + BM25"}
-SEEDED: list[tuple[str, Ranker, dict[str, Any] | None]] = [
-    ("random", "random", None),
-    ("INSTA, aligned", "insta", {}),
-    ("INSTA, aligned without penalty at rate 1e-3", "insta", {"penalty": 0, "learning_rate": 1e-3}),
-]
-"""What is measured over seeds: title, method, and how it is aligned, if it is."""
-SEEDS: dict[str, range] = {"random": range(42, 52), "insta": range(42, 45)}
+RANDOM_SEEDS = range(42, 52)
 REFINEMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("raw Jinja, all templates, max", {"refine": "raw", "original_task_only": False}, "max"),
     ("strip, all templates, max", {"refine": "strip", "original_task_only": False}, "max"),
@@ -62,13 +53,13 @@ class Bench:
     """Jobs without a cluster, each in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._jobs = folder, 0
+        self._folder, self._jobs, self._files = folder, 0, 0
 
     def run(self, entry: Callable[[Any, Any], Any], params: Params, **inputs: Path) -> tuple[Any, Path]:
         """(result, folder of artifacts)."""
         self._jobs += 1
         out = self._folder / f"job{self._jobs}"
-        refs = {"library": LIBRARY, "index": INDEX, "queries": QUERIES}
+        refs = {"library": LIBRARY, "index": INDEX, "queries": QUERIES, "relevance": RELEVANCE, "base": BASE}
         ctx = LocalContext(
             out, inputs={refs[name]: path for name, path in inputs.items()}, cache=self._folder / "cache"
         )
@@ -81,7 +72,8 @@ class Bench:
         return self.run(index, IndexParams(library=LIBRARY, **params), library=path)[1] / "index.tar"
 
     def file_of(self, records: list[dict[str, Any]]) -> Path:
-        path = self._folder / f"records{self._jobs}.jsonl"
+        self._files += 1
+        path = self._folder / f"records{self._files}.jsonl"
         path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
         return path
 
@@ -93,11 +85,11 @@ def rows(quick: bool = False) -> list[Row]:
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         bench, tasks = Bench(Path(folder)), _records(real / "niv2_tasks.jsonl")
         tasks = tasks[:300] if quick else tasks
-        table = _development_rows(bench, tasks)
+        table = _development_rows(bench, tasks, quick)
         if quick:
             return table
-        table += [*_seed_rows(bench, tasks), *_unseen_rows(bench, tasks), *_p3_rows(bench, real)]
-        return [*table, *_published_p3_rows(bench, real), *_published_natural_rows(bench, real, tasks)]
+        table += [*_p3_rows(bench, real), *_published_p3_rows(bench, real)]
+        return [*table, *_published_natural_rows(bench, real, tasks)]
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
@@ -118,43 +110,31 @@ def development_split(tasks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     return [each for each in tasks if each["id"] not in chosen], [each for each in tasks if each["id"] in chosen]
 
 
-def _development_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
+def _development_rows(bench: Bench, tasks: list[dict[str, Any]], quick: bool) -> list[Row]:
     library, targets = development_split(tasks)
     path, queries = bench.index_of(library, samples=True), bench.file_of(targets)
     plain = ["insta", "bm25", "rrf", "data_sample", "random"]
     before, _ = bench.run(evaluate, _evaluation(plain), index=path, queries=queries)
-    aligned, out = bench.run(align, AlignParams(index=INDEX), index=path)
-    after, _ = bench.run(evaluate, _evaluation(["insta_unaligned", "insta"]), index=out / "index.tar", queries=queries)
     size = f"{len(targets)} targets, {len(library):,} tasks"
     return [
         *(row for method in plain[1:] for row in _method_rows(before, method, size)),
-        *_aligned_rows(after, size),
-        *(_unseen_row(aligned.unseen, "those that the default draws", strict) for strict in (False, True)),
+        *([] if quick else _random_rows(bench, path, queries)),
     ]
 
 
-def _seed_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
-    """What chance decides, over several seeds: the random order, the head's training, and the head without penalty."""
-    library, targets = development_split(tasks)
-    path, queries = bench.index_of(library), bench.file_of(targets)
-    table = []
-    for title, method, given in SEEDED:
-        found = []
-        for seed in SEEDS[method]:
-            index_path = path
-            if given is not None:
-                asked = AlignParams.model_validate({"index": INDEX, "seed": seed, **given})
-                index_path = bench.run(align, asked, index=path)[1] / "index.tar"
-            params = EvaluateParams(index=INDEX, queries=Ref(QUERIES), methods=[method], seed=seed)
-            found.append(bench.run(evaluate, params, index=index_path, queries=queries)[0])
-        table += [_seed_row(title, metric, strict, found, method) for strict in (False, True) for metric in METRICS]
-    return table
+def _random_rows(bench: Bench, path: Path, queries: Path) -> list[Row]:
+    """What chance gives, over ten orders."""
+    found = []
+    for seed in RANDOM_SEEDS:
+        params = EvaluateParams(index=INDEX, queries=Ref(QUERIES), methods=["random"], seed=seed)
+        found.append(bench.run(evaluate, params, index=path, queries=queries)[0])
+    return [_random_row(metric, strict, found) for strict in (False, True) for metric in METRICS]
 
 
-def _seed_row(title: str, metric: str, strict: bool, results: list[EvaluateResult], method: str) -> Row:
-    values = [_figures(result, method, strict).metrics[metric].micro or 0.0 for result in results]
+def _random_row(metric: str, strict: bool, results: list[EvaluateResult]) -> Row:
+    values = [_figures(result, "random", strict).metrics[metric].micro or 0.0 for result in results]
     return {
-        "what": f"{title}, {len(values)} seeds: {'strict ' if strict else ''}{metric}",
+        "what": f"random, {len(values)} seeds: {'strict ' if strict else ''}{metric}",
         "ours": round(statistics.mean(values), 3), "peer": None, "peer_name": "", "unit": metric, "ratio": None,
         "spread": f"{min(values):.3f}–{max(values):.3f} over seeds", "goal": None,
     }  # fmt: skip
@@ -177,14 +157,6 @@ def _method_rows(result: EvaluateResult, method: str, size: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def _aligned_rows(result: EvaluateResult, size: str) -> list[Row]:
-    return [
-        _row(metric, strict, _figures(result, "insta", strict), _figures(result, "insta_unaligned", strict),
-             "INSTA, aligned", "INSTA", size, _figures(result, "insta", strict).sign_test_p)
-        for strict in (False, True) for metric in METRICS
-    ]  # fmt: skip
-
-
 def _row(
     metric: str, strict: bool, ours: MethodFigures, peer: MethodFigures, name: str, peer_name: str, size: str,
     p: float | None,
@@ -202,37 +174,7 @@ def _row(
     }  # fmt: skip
 
 
-# What alignment does elsewhere, and how P3 is refined -----------------------------------------------------------------
-
-
-def _unseen_rows(bench: Bench, tasks: list[dict[str, Any]]) -> list[Row]:
-    """Trained without the official test categories."""
-    official = sorted({each["category"] for each in tasks if each["split"] == "test" and each["category"]})
-    path = bench.index_of(tasks)
-    table = []
-    for title, given in (
-        ("default penalty", {}),
-        ("penalty 0.03", {"penalty": 0.03}),
-        ("no penalty, rate 1e-3", {"penalty": 0, "learning_rate": 1e-3}),
-    ):
-        params = AlignParams.model_validate(
-            {"index": INDEX, "unseen_categories": official, "heldout_tasks": 0.0, "refit": False, **given}
-        )
-        result, _ = bench.run(align, params, index=path)
-        table += [_unseen_row(result.unseen, title, strict) for strict in (False, True)]
-    return table
-
-
-def _unseen_row(found: BeforeAfter, title: str, strict: bool) -> Row:
-    after, before = (found.after_strict, found.before_strict) if strict else (found.after, found.before)
-    assert after.ndcg is not None
-    assert before.ndcg is not None
-    what = f"unseen categories, {title}: {'strict ' if strict else ''}ndcg@10, {after.queries} targets"
-    return {
-        "what": what, "ours": round(after.ndcg, 3), "peer": round(before.ndcg, 3), "peer_name": "INSTA",
-        "unit": "ndcg@10", "ratio": round(after.ndcg / before.ndcg, 2), "goal": None,
-        "spread": f"[{after.low:.3f}, {after.high:.3f}] and [{before.low:.3f}, {before.high:.3f}]",
-    }  # fmt: skip
+# How P3 is refined ----------------------------------------------------------------------------------------------------
 
 
 def _p3_rows(bench: Bench, real: Path) -> list[Row]:

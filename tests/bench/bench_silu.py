@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from shared.models.silu import swiglu
-from shared.models.swiglu_choice import SEEN_BEFORE_COMPILING, available, has_triton
+from shared.models.swiglu_choice import SEEN_BEFORE_MEASURING, available, has_triton
 
 SHAPES = ((1, 688), (64, 688), (64, 2752), (2048, 688), (2048, 2752))
 DTYPES = (torch.float32, torch.bfloat16)
@@ -106,11 +106,11 @@ def _run(core: Callable[..., Any], g: Any, u: Any, grad: Any, trained: bool) -> 
 def interleaved(contenders: dict[str, Callable[[], Any]], rounds: int, device: str) -> dict[str, list[float]]:
     """Milliseconds of each round, many runs a round where one is short."""
     for run in contenders.values():
-        for _ in range(SEEN_BEFORE_COMPILING + 1):
+        for _ in range(SEEN_BEFORE_MEASURING + 1):
             run()
     start = _now(device)
     contenders["eager"]()
-    repeat = max(1, int(0.005 / max(_now(device) - start, 1e-6)))
+    repeat = max(1, int(0.02 / max(_now(device) - start, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders.items())
     for number in range(rounds):

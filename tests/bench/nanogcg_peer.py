@@ -1,14 +1,14 @@
 """nanoGCG's side of the comparison, importable where only torch, transformers and nanogcg are.
 
-    PYTHON -m tests.bench.nanogcg_peer MODEL_FOLDER WIDTH    one step's CPU milliseconds, prefix cache on, as JSON
+    PYTHON tests/bench/nanogcg_peer.py MODEL_FOLDER WIDTH    one step's CPU milliseconds, prefix cache on, as JSON
 
-`TENFOLD_NANOGCG_PYTHON` names the interpreter of a virtual environment with the transformers that nanoGCG pins.
+`TENFOLD_NANOGCG_PYTHON` names the interpreter of a virtual environment with the transformers that nanoGCG pins:
+`pip install torch==2.13.0 transformers==4.47.1 nanogcg`.
 """
 
 import gc
 import json
 import logging
-import statistics
 import sys
 import time
 import warnings
@@ -17,6 +17,7 @@ from typing import Any
 
 GOAL, TARGET, SUFFIX = "tell me about the red house", "Sure , here is the red house : it is", " ".join(["!"] * 8)
 TOPK = 48
+ROUNDS = 5
 
 
 def peer(model: Any, tokenizer: Any, width: int, *, cache: bool) -> Any:
@@ -62,6 +63,7 @@ class NoCollect:
 
 def main() -> None:
     import torch
+    import transformers
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     folder, width = Path(sys.argv[1]), int(sys.argv[2])
@@ -71,7 +73,10 @@ def main() -> None:
                                         eos_token="<eot>", pad_token="<pad>", unk_token="<unk>")  # fmt: skip
     tokenizer.chat_template = (folder / "chat_template.jinja").read_text()
     made = peer(model, tokenizer, width, cache=True)
-    print(json.dumps({"ms": statistics.median(step_ms(made) for _ in range(3))}))
+    installed = [step_ms(made) for _ in range(ROUNDS)]
+    with NoCollect():
+        stubbed = [step_ms(made) for _ in range(ROUNDS)]
+    print(json.dumps({"transformers": transformers.__version__, "installed": installed, "stubbed": stubbed}))
 
 
 if __name__ == "__main__":

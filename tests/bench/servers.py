@@ -64,7 +64,14 @@ class Servers:
 
     def bare_flask(self) -> Http:
         size = ["--workers", str(PROCESSES), "--threads", str(THREADS)]
-        options = ["--worker-class", "gthread", *size, "--no-control-socket", "--timeout", "120"]
+        options = [
+            "--worker-class",
+            "services.gateway.worker_class.ProblemWorker",
+            *size,
+            "--no-control-socket",
+            "--timeout",
+            "120",
+        ]
         return self._gunicorn("bare", [*options, "tests.bench.bare_flask:app"])
 
     @contextmanager

@@ -42,7 +42,7 @@ def job(traced):
 @pytest.fixture(scope="module")
 def spans(endpoint, job):
     """Of the job's trace, by name; a message that came twice, on a busy machine, left an attempt that was dropped."""
-    eventually(lambda: {"commit", "attempt"} <= {span.name for span in endpoint.trace_of(job.id)}, 30)
+    eventually(lambda: {"commit", "attempt"} <= {span.name for span in endpoint.trace_of(job.id)})
     trace = endpoint.trace_of(job.id)
     dropped = {span.id for span in trace if span.attributes.get("tenfold.state") == "dropped"}
     return {span.name: span for span in trace if not {span.id, span.parent} & dropped}
@@ -79,7 +79,7 @@ def test_spans_say_who_they_are_from_and_what_they_are_about(spans, job):
 def test_a_failed_attempt_is_marked_so(traced, endpoint):
     with Tenfold(traced.url, patience_s=30) as tenfold:
         job = tenfold.wait(tenfold.submit("test.fail", {"how": "permanent"}).id, timeout_s=60)
-    eventually(lambda: "attempt" in {span.name for span in endpoint.trace_of(job.id)}, 30)
+    eventually(lambda: "attempt" in {span.name for span in endpoint.trace_of(job.id)})
     attempt = next(span for span in endpoint.trace_of(job.id) if span.name == "attempt")
     assert attempt.is_error
     assert attempt.attributes["tenfold.state"] == "failed"

@@ -1,7 +1,7 @@
 """From pair scores to predictions, and the margin over TH that gives the best F1."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,37 @@ def predictions_of(
             evidence_of(scores, row, evi_thresh),
         )
         for row, r in zip(*np.nonzero(chosen), strict=True)
+    ]
+
+
+class FusedLabel(Protocol):
+    """A relation of a pair with the score that fusion gives it."""
+
+    @property
+    def row(self) -> int: ...
+    @property
+    def relation(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+
+
+def fused_predictions(
+    document: Document,
+    scores: PairScores,
+    labels: Iterable[FusedLabel],
+    relations: Relations,
+    threshold: float,
+    evi_thresh: float,
+) -> list[Prediction]:
+    """The labels that fusion accepts: both scores above TH, or their sum above the threshold."""
+    pairs = ordered_pairs(document)
+    return [
+        Prediction(
+            Key(document.title, int(pairs[label.row, 0]), int(pairs[label.row, 1]), relations.ids[label.relation - 1]),
+            evidence_of(scores, label.row, evi_thresh),
+        )
+        for label in labels
+        if label.score > threshold
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.endpoints import EndpointsError, find_endpoint, read_endpoints
 from shared.jobs.catalog.docre.transfer import TransferParams
@@ -14,6 +15,9 @@ from shared.settings import Settings
 from workers.docre.translators import Translator
 from workers.docre.translators.apertium import ApertiumTranslator
 from workers.docre.translators.identity import IdentityTranslator
+
+if TYPE_CHECKING:
+    from workers.docre.translators.http import HttpTranslator
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,9 @@ def converted_folder(params: TransferParams, ctx: JobContext) -> Path:
     return folder
 
 
-def open_http(params: TransferParams, ctx: JobContext, settings: Settings) -> Translator:
+def open_http(params: TransferParams, ctx: JobContext, settings: Settings) -> "HttpTranslator":
     """The endpoint's translator. Raises InvalidInput."""
-    from workers.docre.translators.http import HttpTranslator, Languages
+    from workers.docre.translators.http import HttpTranslator, Languages  # httpx: shards' processes need none
 
     assert params.translator is not None
     name = params.translator.target.partition("/")[0]

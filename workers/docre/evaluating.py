@@ -1,6 +1,5 @@
 """`docre.evaluate`: predictions against gold, in parts, as a cross-lingual table, with the transfer-gap report."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from shared.jobs.references import Ref
 from shared.metrics.relations import (
     PRF,
     Judged,
-    Key,
     Part,
     Prediction,
     by_distance,
@@ -36,55 +34,29 @@ from shared.metrics.relations import (
     recall_by_evidence,
     score,
 )
-from shared.relations.documents import Document, Triple, decoded, read_documents
+from shared.relations.documents import Document, Triple, read_documents
 from shared.relations.effort import edit_steps
 from workers.docre.figures import evaluation_figures
+from workers.docre.inventories import KNOWN, SHARED
 from workers.docre.pairs import require_known, require_labels
+from workers.docre.predictions import numbered, read_predictions
 from workers.docre.training import read_inventory
 
 MOST_FALSE_NEGATIVES = 20
-JACRED = frozenset(
-    [
-        "P17",
-        "P131",
-        "P27",
-        "P150",
-        "P577",
-        "P175",
-        "P569",
-        "P570",
-        "P161",
-        "P264",
-        "P527",
-        "P361",
-        "P495",
-        "P19",
-        "P571",
-        "P54",
-        "P463",
-        "P3373",
-        "P40",
-        "P50",
-        "P1441",
-        "P26",
-        "P57",
-        "P112",
-        "P108",
-        "P127",
-        "P137",
-        "P155",
-        "P156",
-        "P178",
-        "P176",
-        "P710",
-        "P1344",
-    ]
-)
-"""The relations that DocRED and JacRED share, as far as the published inventories could be read."""
 CANT_SEPARATE = (
     "Both models are tested on the same documents, so a difference of topics between transferred and native documents "
     "plays no part here; what is measured is the mismatch of surface and structure alone, which works both ways."
 )
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an entry names."""
+
+    entry: Entry
+    predictions: list[Prediction]
+    gold: list[Document]
+    training: list[Document] | None
 
 
 @dataclass(frozen=True)
@@ -107,10 +79,12 @@ class Evaluation:
         )
 
     def run(self) -> EvaluateResult:
-        measured = []
-        for number, entry in enumerate(self._params.entries):
-            measured.append(self._measure(entry, f"entries[{number}]"))
-            self._ctx.progress(number + 1, len(self._params.entries), "entries")
+        given = [self._read(entry, f"entries[{number}]") for number, entry in enumerate(self._params.entries)]
+        total, done, measured = sum(len(each.gold) for each in given), 0, []
+        for each in given:
+            measured.append(self._measure(each))
+            done += len(each.gold)
+            self._ctx.progress(done, total, "documents")
         gaps = self._gaps(measured)
         cells = [each.cell for each in measured]
         result = EvaluateResult(cells=cells, gap=gaps)
@@ -126,27 +100,37 @@ class Evaluation:
             self._ctx.write_json(name, figure)
         return result
 
-    def _measure(self, entry: Entry, at: str) -> Measured:
-        gold = self._gold(entry.gold, f"{at}.gold")
-        training = None if entry.train is None else self._gold(entry.train, f"{at}.train")
+    def _read(self, entry: Entry, at: str) -> Given:
+        """All that an entry names, checked. Raises InvalidInput naming entry, document and field."""
+        gold = self._documents(entry.gold, f"{at}.gold")
+        training = None if entry.train is None else self._documents(entry.train, f"{at}.train")
         predictions = read_predictions(self._ctx, entry.predictions, gold, f"{at}.predictions")
-        if self._names is not None:
-            unknown = sorted({p.key.relation for p in predictions} - self._names.keys())
-            if unknown:
-                raise InvalidInput(f"{at}.predictions: r: {unknown[0]!r} is not in relations")
-        judged = judge(predictions, gold)
-        if self._params.only_shared_relations:
-            judged = _restricted(judged)
-        return Measured(entry, judged, training, self._cell(entry, judged, gold, training))
+        for known, name in self._inventories():
+            for unknown in sorted({p.key.relation for p in predictions} - known):
+                raise InvalidInput(f"{at}.predictions: r: {unknown!r} is not in {name}")
+        return Given(entry, predictions, gold, training)
 
-    def _gold(self, ref: Ref, name: str) -> list[Document]:
+    def _documents(self, ref: Ref, name: str) -> list[Document]:
         documents = read_documents(self._ctx.input(ref), f"{name} ({ref})")
         require_labels(documents, f"{name} ({ref})")
-        if self._names is not None:
-            require_known(documents, self._names, f"{name} ({ref})")
-        return documents
+        for known, _ in self._inventories():
+            require_known(documents, known, f"{name} ({ref})")
+        return numbered(documents)
 
-    def _cell(self, entry: Entry, judged: Judged, gold: Sequence[Document], training: list[Document] | None) -> Cell:
+    def _inventories(self) -> list[tuple[frozenset[str], str]]:
+        """What every relation must be in, with a name for it."""
+        found = [] if self._names is None else [(frozenset(self._names), "relations")]
+        shared = [(KNOWN, "DocRED's or JacRED's inventory, which only_shared_relations compares")]
+        return found + (shared if self._params.only_shared_relations else [])
+
+    def _measure(self, given: Given) -> Measured:
+        judged = judge(given.predictions, given.gold)
+        if self._params.only_shared_relations:
+            judged = _restricted(judged)
+        return Measured(given.entry, judged, given.training, self._cell(given, judged))
+
+    def _cell(self, given: Given, judged: Judged) -> Cell:
+        entry, training = given.entry, given.training
         found = score(judged, facts_of(training) if training else frozenset(), self._params.compat)
         rules: list[Part] = [by_distance, by_long_distance, by_frequency]
         if training:
@@ -156,7 +140,7 @@ class Evaluation:
             trained_on=entry.trained_on, tested_on=entry.tested_on, predicted=found.predicted, gold=found.gold,
             relation=_prf(found.relation), ign=_prf(found.ign) if training else None, evidence=_prf(found.evidence),
             parts={name: _prf(score(part).relation) for name, part in split.items()},
-            recall_by_evidence=recall_by_evidence(judged), mean_steps=_mean_steps(judged, gold),
+            recall_by_evidence=recall_by_evidence(judged), mean_steps=_mean_steps(judged, given.gold),
         )  # fmt: skip
 
     # The gap ----------------------------------------------------------------------------------------------------------
@@ -206,51 +190,6 @@ class Evaluation:
         ]  # fmt: skip
 
 
-def read_predictions(ctx: JobContext, ref: Ref, gold: Sequence[Document], name: str) -> list[Prediction]:
-    """The official list, recommendations of docre.recommend, or documents whose labels are the predictions."""
-    path, name = ctx.input(ref), f"{name} ({ref})"
-    text = decoded(path.read_bytes(), name)
-    try:
-        value = (
-            json.loads(text) if text.lstrip()[:1] == "[" else [json.loads(line) for line in text.splitlines() if line]
-        )
-    except ValueError as error:
-        raise InvalidInput(f"{name} is not JSON: {error}") from None
-    if value and isinstance(value[0], dict) and "sents" in value[0]:
-        return [
-            Prediction(Key(document.title, *label.triple), label.evidence or ())
-            for document in read_documents(path, name)
-            for label in document.labels or ()
-        ]
-    sizes = {document.title: len(document.entities) for document in gold}
-    return [prediction for n, entry in enumerate(value) for prediction in _entry(entry, f"{name}: [{n}]", sizes)]
-
-
-def _entry(entry: object, at: str, sizes: Mapping[str, int]) -> list[Prediction]:
-    if isinstance(entry, dict) and "recommendations" in entry:
-        rows = [
-            {"title": entry.get("title"), "h_idx": r.get("h"), "t_idx": r.get("t"), **r}
-            for r in entry["recommendations"]
-        ]
-        return [
-            prediction
-            for row in rows
-            for prediction in _entry({k: v for k, v in row.items() if k not in "ht"}, at, sizes)
-        ]
-    fields = ("title", str), ("h_idx", int), ("t_idx", int), ("r", str)
-    if not isinstance(entry, dict):
-        raise InvalidInput(f"{at}: expected {{title, h_idx, t_idx, r, evidence}}")
-    for field, kind in fields:
-        if not isinstance(entry.get(field), kind):
-            raise InvalidInput(f"{at}.{field}: expected {kind.__name__}")
-    size = sizes.get(entry["title"])
-    for field in ("h_idx", "t_idx"):
-        if entry[field] < 0 or (size is not None and entry[field] >= size):
-            raise InvalidInput(f"{at}.{field}: {entry[field]} is no entity of {entry['title'][:80]!r}")
-    key = Key(*(entry[field] for field, _ in fields))
-    return [Prediction(key, tuple(n for n in entry.get("evidence") or () if isinstance(n, int)))]
-
-
 def _prf(found: PRF) -> Prf:
     return Prf(p=found.p, r=found.r, f1=found.f1)
 
@@ -258,7 +197,7 @@ def _prf(found: PRF) -> Prf:
 def _restricted(judged: Judged) -> Judged:
     """Only relations that both inventories have."""
     predicted, gold = (
-        {key: evidence for key, evidence in side.items() if key.relation in JACRED}
+        {key: evidence for key, evidence in side.items() if key.relation in SHARED}
         for side in (judged.predicted, judged.gold)
     )
     return Judged(predicted, gold, judged.documents)

@@ -82,6 +82,17 @@ def _lost(counts: Sequence[dict[str, Any]]) -> Figure:
     return figure([bars(dict(lost.most_common()))], "Relations lost", "relation", "labels")
 
 
+def shard_timeline(spans: Sequence[Sequence[float]]) -> Figure:
+    """When each shard was under way, in seconds since the first began; `spans`: (shard, begun, ended)."""
+    first = min((begun for _, begun, _ in spans), default=0.0)
+    bar = {
+        "type": "bar", "orientation": "h", "y": [f"shard {int(index)}" for index, _, _ in spans],
+        "base": [round(begun - first, 3) for _, begun, _ in spans],
+        "x": [round(ended - begun, 3) for _, begun, ended in spans],
+    }  # fmt: skip
+    return figure([bar], "Shards under way", "seconds", "", barmode="overlay")
+
+
 def training_figures(
     losses: Sequence[float],
     dev_f1: Sequence[float],

@@ -16,7 +16,7 @@ from workers.docre.prompting import Prompting
 from workers.docre.recommending import Recommending
 from workers.docre.reporting import write_outcome
 from workers.docre.sharded import ShardedTransfer
-from workers.docre.training import conclude, load_data
+from workers.docre.training import conclude, load_data, with_model
 
 
 def transfer(params: TransferParams, ctx: JobContext) -> TransferResult:
@@ -34,6 +34,7 @@ def merge(params: MergeParams, ctx: JobContext) -> TransferResult:
 
 def train(params: TrainParams, ctx: JobContext) -> TrainResult:
     """Learn relations from documents."""
+    params = with_model(params, ctx)
     data = load_data(params, ctx)
     with ctx.timed("train"):
         if params.model == "linear":

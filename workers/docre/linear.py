@@ -32,6 +32,9 @@ class LinearModel:
         x = feature_matrix(document, len(self.weights))
         return PairScores(np.asarray(x @ self.weights), closest_evidence(document))
 
+    def scores_of(self, documents: Sequence[Document]) -> list[PairScores]:
+        return [self.scores(document) for document in documents]
+
 
 def closest_evidence(document: Document) -> NDArray[np.float64]:
     """(pairs, sentences): the sentences of the closest mentions share the evidence; a linear model knows no better."""

@@ -72,8 +72,10 @@ class LinearJob:
         return {n: model.scores(document) for n, document in enumerate(self._data.dev)}
 
     def _save(self) -> None:
-        state: dict[str, Any] = {"losses": self._losses, "dev_f1": self._dev_f1, "steps": self._training.steps,
-                                 "rng": self._rng.bit_generator.state}  # fmt: skip
+        state: dict[str, Any] = {
+            "model": "linear", "losses": self._losses, "dev_f1": self._dev_f1, "steps": self._training.steps,
+            "rng": self._rng.bit_generator.state,
+        }  # fmt: skip
         blobs = {**self._training.state_blobs(), "best.npz": packed_arrays(weights=self._best)}
         self._ctx.checkpoint(state, blobs)
         self._saved = time.monotonic()

@@ -24,12 +24,12 @@ def merge_parts(params: MergeParams, ctx: JobContext) -> TransferResult:
                 raise InvalidInput(f"parts: {part} and {first} differ in their {field}; they are not of one dataset")
     lines: dict[int, list[str]] = {}
     entries: dict[int, dict[str, Any]] = {}
-    for number, (part, manifest) in enumerate(manifests.items()):
+    for part, manifest in manifests.items():
         for entry, own in _shards(part, manifest, ctx):
             if entry["index"] in entries:
                 raise InvalidInput(f"parts: shard {entry['index']} comes twice, the second time from {part}")
             entries[entry["index"]], lines[entry["index"]] = entry, own
-        ctx.progress(number + 1, len(manifests), "parts")
+        ctx.progress(len(entries), manifests[first]["shards_total"], "shards")
     missing = sorted(set(range(manifests[first]["shards_total"])) - entries.keys())
     if missing:
         raise InvalidInput(

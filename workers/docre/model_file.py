@@ -1,7 +1,7 @@
 """A trained model as one file: `model.tar` with its weights, relations, margins and calibration."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
 from shared.relations.documents import Document
+from workers.docre.inventories import with_jacred_types
 from workers.docre.linear import LinearModel, packed_arrays, unpacked_arrays
 from workers.docre.packing import pack, unpacked
 from workers.docre.pairs import PairScores, Relations
@@ -19,9 +20,9 @@ ABOUT, WEIGHTS = "about.json", "weights.npz"
 
 
 class Scorer(Protocol):
-    """Anything that scores all pairs of a document."""
+    """Anything that scores all pairs of documents."""
 
-    def scores(self, document: Document) -> PairScores: ...
+    def scores_of(self, documents: Sequence[Document]) -> list[PairScores]: ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class About:
     """By method, fitted on dev."""
     dev_documents: int
     fusion_threshold: float | None = None
+    """What a fused score must exceed; None: trained without fusion."""
+    types: str = "own"
+    """Whose entity types the model knows: `own` or `jacred`."""
     architecture: Mapping[str, Any] | None = None
     """Of an encoder model."""
 
@@ -47,13 +51,24 @@ class TrainedModel:
 
     about: About
     scorer: Scorer
+    folder: Path
 
     @property
     def relations(self) -> Relations:
         return Relations(self.about.relations)
 
-    def score_all(self, documents: Sequence[Document]) -> dict[int, PairScores]:
-        return {n: self.scorer.scores(document) for n, document in enumerate(documents)}
+    def score_all(self, documents: Sequence[Document], batch: int) -> dict[int, PairScores]:
+        """By number; `batch` documents go through an encoder at once."""
+        return dict(enumerate(in_batches(self.scorer, documents, batch)))
+
+    def as_trained(self, documents: list[Document]) -> list[Document]:
+        """Documents with the entity types that the model knows."""
+        return with_jacred_types(documents) if self.about.types == "jacred" else documents
+
+
+def in_batches(scorer: Scorer, documents: Sequence[Document], batch: int) -> Iterator[PairScores]:
+    for start in range(0, len(documents), batch):
+        yield from scorer.scores_of(documents[start : start + batch])
 
 
 def write_model(ctx: JobContext, about: About, members: Mapping[str, bytes]) -> None:
@@ -65,14 +80,19 @@ def linear_members(model: LinearModel) -> dict[str, bytes]:
     return {WEIGHTS: packed_arrays(weights=model.weights)}
 
 
-def open_model(ref: Ref, ctx: JobContext) -> TrainedModel:
+def open_model(ref: Ref, ctx: JobContext, field: str = "model") -> TrainedModel:
     """The model behind a reference. Raises InvalidInput."""
-    folder = unpacked(ctx.input(ref), ctx.cache_dir / "docre" / "models", f"model ({ref})")
+    about, folder = open_about(ref, ctx, field)
+    return TrainedModel(about, _scorer(about, folder), folder)
+
+
+def open_about(ref: Ref, ctx: JobContext, field: str) -> tuple[About, Path]:
+    """What a model's file says of it, and its folder. Raises InvalidInput naming the field."""
+    folder = unpacked(ctx.input(ref), ctx.cache_dir / "docre" / "models", f"{field} ({ref})")
     try:
-        about = About(**_tuples(json.loads((folder / ABOUT).read_text())))
+        return About(**_tuples(json.loads((folder / ABOUT).read_text()))), folder
     except (OSError, ValueError, TypeError):
-        raise InvalidInput(f"model ({ref}) is no model of docre.train; give job:<train>/{MODEL}") from None
-    return TrainedModel(about, _scorer(about, folder))
+        raise InvalidInput(f"{field} ({ref}) is no model of docre.train; give job:<train>/{MODEL}") from None
 
 
 def _tuples(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,27 +1,18 @@
 """From pieces of translated text that carry run ids to one span per mention."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from shared.relations.text import Span
 
 Status = Literal["contiguous", "gap", "split", "recovered_by_align", "lost"]
+WORD = re.compile(r"\w+")
 STATUSES: tuple[Status, ...] = ("contiguous", "gap", "split", "recovered_by_align", "lost")
-PAIRS = {
-    "(": ")",
-    "[": "]",
-    "{": "}",
-    "“": "”",
-    "‘": "’",
-    "«": "»",
-    "「": "」",
-    "『": "』",
-    "（": "）",
-    "¿": "?",
-    "¡": "!",
-}
+PAIRS = {pair[0]: pair[1] for pair in ("()", "[]", "{}", "“”", "‘’", "«»", "「」", "『』", "（）", "¿?", "¡!")}
 CLOSERS = {close: open for open, close in PAIRS.items()}
 STRAIGHT = "\"'"
 
@@ -42,8 +33,6 @@ class Placed(NamedTuple):
 
 
 LOST = Placed(None, "lost")
-
-
 NAMES_NOTHING = frozenset({"el", "la", "los", "las", "un", "una"})
 """Spanish articles: a place where only they stand is the last to be kept."""
 
@@ -66,7 +55,7 @@ def project(text: str, pieces: Sequence[Piece], runs: frozenset[int], max_gap_wo
     if not groups:
         return LOST
     # Most pieces, the first on a tie; but an article that wandered off by itself is no name.
-    kept = max(groups, key=lambda group: (_names_something(text, group), len(group)))
+    kept = groups[0] if len(groups) == 1 else max(groups, key=lambda group: (_names_something(text, group), len(group)))
     span = Span(kept[0].start, kept[-1].end)
     if len(groups) > 1:
         return Placed(span, "split")
@@ -79,7 +68,7 @@ def _names_something(text: str, group: Sequence[Piece]) -> bool:
 
 
 def _words(text: str) -> int:
-    return len(re.findall(r"\w+", text))
+    return len(WORD.findall(text)) if text and text != " " else 0
 
 
 def trimmed(text: str, span: Span) -> Span:
@@ -105,8 +94,9 @@ def _is_unpaired(text: str, at: int) -> bool:
 
 def snap(tokens: Sequence[Span], span: Span) -> tuple[int, int] | None:
     """Tokens [start, end) that the span touches; None where it touches none."""
-    touched = [n for n, token in enumerate(tokens) if token.start < span.end and span.start < token.end]
-    return (touched[0], touched[-1] + 1) if touched else None
+    first = bisect_right(tokens, span.start, key=attrgetter("end"))
+    last = bisect_left(tokens, span.end, key=attrgetter("start"))
+    return (first, last) if first < last else None
 
 
 def count_statuses(statuses: Iterable[Status]) -> dict[str, int]:

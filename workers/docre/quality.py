@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from shared.relations.documents import Document
 
+WORD = re.compile(r"\w+")
 WORD_RATIO = (0.4, 2.5)  # target words per source word
 CHARACTER_RATIO = (0.15, 1.5)  # target characters per source character, unspaced scripts
 MIN_WORDS_IDENTICAL = 4
@@ -14,26 +16,32 @@ FAILED_FLAGS = frozenset({"engine_error", "empty"})
 MENTION_FLAGS = ("name_unchanged", "long_span", "only_function_words", "new_overlap")
 
 
-def sentence_flags(source: str, target: str, error: str | None, is_unspaced: bool) -> list[str]:
-    """Which of SENTENCE_FLAGS hold."""
+class Checked(NamedTuple):
+    """One sentence: which of SENTENCE_FLAGS hold, and its length ratio, None where it failed or the source is empty."""
+
+    flags: list[str]
+    ratio: float | None
+
+    @property
+    def failed(self) -> bool:
+        return not FAILED_FLAGS.isdisjoint(self.flags)
+
+
+def check_sentence(source: str, target: str, error: str | None, unspaced: bool) -> Checked:
+    """A translated sentence against its source; `unspaced`: the target is counted in characters."""
     if error is not None:
-        return ["engine_error"]
+        return Checked(["engine_error"], None)
     if source.strip() and not target.strip():
-        return ["empty"]
+        return Checked(["empty"], None)
+    before, after = (len(source), len(target)) if unspaced else (_words(source), _words(target))
+    low, high = CHARACTER_RATIO if unspaced else WORD_RATIO
+    ratio = after / before if before else None
     flags = []
-    if source.strip() == target.strip() and len(_words(source)) >= MIN_WORDS_IDENTICAL:
+    if before >= MIN_WORDS_IDENTICAL and source.strip() == target.strip() and _words(source) >= MIN_WORDS_IDENTICAL:
         flags.append("identical")
-    ratio = length_ratio(source, target, is_unspaced)
-    low, high = CHARACTER_RATIO if is_unspaced else WORD_RATIO
     if ratio is not None and not low <= ratio <= high:
         flags.append("length_ratio")
-    return flags
-
-
-def length_ratio(source: str, target: str, is_unspaced: bool) -> float | None:
-    """Target over source: words, or characters where the target has no spaces."""
-    before, after = (len(source), len(target)) if is_unspaced else (len(_words(source)), len(_words(target)))
-    return after / before if before else None
+    return Checked(flags, ratio)
 
 
 def new_overlaps(source: Document, target: Sequence[Sequence[tuple[int, int, int] | None]]) -> set[tuple[int, int]]:
@@ -59,5 +67,5 @@ def _overlapping(spans: Sequence[Sequence[tuple[int, int, int] | None]]) -> set[
     return found
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text)
+def _words(text: str) -> int:
+    return len(WORD.findall(text))

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from shared.jobs.catalog.docre.transfer import MAX_LISTED, Engine, MentionStatus, TransferResult
@@ -59,7 +60,8 @@ def result_of(records: Sequence[Record], manifest: dict[str, Any]) -> TransferRe
     entities, labels = (
         [sum(each) for each in zip(*(c[name] for c in counts), strict=True)] for name in ("entities", "labels")
     )
-    analysed = sum(count.get("analysed_words", 0) for count in counts)
+    words, unknown = (sum(each) for each in zip(*(count["words"] for count in counts), strict=True))
+    markup = [value for count in counts for value in count["markup"]]
     return TransferResult(
         documents_in=len(records), documents_out=len(records) - len(rejected), documents_rejected=len(rejected),
         rejected=rejected[:MAX_LISTED], sentences=sum(count["sentences"] for count in counts), mentions=len(rows),
@@ -68,7 +70,9 @@ def result_of(records: Sequence[Record], manifest: dict[str, Any]) -> TransferRe
         documents_complete=_share(sum(c["entities"][0] == c["entities"][1] for c in counts), len(counts)),
         sentence_flags={name: sentence_flags[name] for name in SENTENCE_FLAGS},
         mention_flags={name: flags[name] for name in MENTION_FLAGS},
-        unknown_word_share=_share(sum(c.get("unknown_words", 0) for c in counts), analysed),
+        unknown_word_share=_share(unknown, words),
+        markup_chrf=round(fmean(markup), 6) if markup else None,
+        sentences_unchanged=_share(sum(value == 1 for value in markup), len(markup)),
         characters=sum(count["characters"] for count in counts),
         strategy=rows[0]["strategy"] if rows else manifest["strategy"],
         shards_done=len(manifest["shards"]), shards_total=manifest["shards_total"],

@@ -66,9 +66,14 @@ class SourceSentence:
         start, end = self.characters(*self.mentions[mention])
         return self.text[start:end]
 
-    def runs_of(self, mention: int) -> frozenset[int]:
-        """The ids of the runs that a mention covers."""
-        return frozenset(n for n, run in enumerate(self.runs) if mention in run.mentions)
+    @property
+    def runs_by_mention(self) -> list[frozenset[int]]:
+        """The ids of the runs that each mention covers."""
+        found: list[set[int]] = [set() for _ in self.mentions]
+        for number, run in enumerate(self.runs):
+            for mention in run.mentions:
+                found[mention].add(number)
+        return [frozenset(own) for own in found]
 
     def chunks(self) -> list[Chunk]:
         """The whole text, cut at runs."""

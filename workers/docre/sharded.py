@@ -7,29 +7,34 @@ in input order. A resumed job goes on behind them; a shard is the most that a ki
 import hashlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shared.jobs import errors
 from shared.jobs.catalog.docre.transfer import TransferParams
 from shared.jobs.context import JobContext
-from shared.jobs.errors import InvalidInput, Permanent, Retryable
-from shared.relations.documents import Document, read_documents
+from shared.jobs.errors import InvalidInput, Permanent
+from shared.relations.documents import (
+    Document,
+    decoded,
+    json_lines,
+    parse_documents,
+    read_documents,
+    repaired,
+)
 from shared.relations.formats import parse_doccano
 from shared.settings import Settings
 from workers.docre.engines import engine_source, open_http
+from workers.docre.figures import shard_timeline
+from workers.docre.shard_process import Finished, ShardProcess
 from workers.docre.shards import Shard, cut, of_part, transfer_shard, write_task
-from workers.docre.translators import Translator
+from workers.docre.translators.http import HttpTranslator
 
 SHARDS = "shards.jsonl"
 POLL_S = 0.05
-SOURCE = Path(__file__).resolve().parents[2]
+TIMELINE = "shard_timeline.plotly.json"  # a measurement
 
 
 class ShardedTransfer:
@@ -38,7 +43,7 @@ class ShardedTransfer:
     def __init__(self, params: TransferParams, ctx: JobContext) -> None:
         self._params, self._ctx = params, ctx
         self.documents = read_source(params, ctx)
-        self._http: Translator | None = None
+        self._http: HttpTranslator | None = None
         if params.backend == "http":
             self._http = open_http(params, ctx, Settings())
             self.info = self._http.info
@@ -63,16 +68,20 @@ class ShardedTransfer:
         total = sum(shard.end - shard.start for shard in self.shards)
         ready = sum(entry["documents"] for entry in done)
         self._ctx.progress(ready, total, "documents")
-        for shard, data, cpu_s in self._transferred(todo):
-            journal.append(data)
-            self._ctx.timing("shard_cpu", cpu_s)
-            digest = hashlib.sha256(data).hexdigest()
+        spans: list[list[Any]] = restored.state["spans"] if restored else []
+        for finished in self._transferred(todo):
+            shard = finished.shard
+            journal.append(finished.data)
+            spans.append([shard.index, finished.begun, finished.ended])
+            self._ctx.timing("shard_cpu", finished.cpu_s, key=shard.name)
+            digest = hashlib.sha256(finished.data).hexdigest()
             done.append(
                 {"index": shard.index, "key": shard.key, "sha256": digest, "documents": shard.end - shard.start}
             )
-            self._ctx.checkpoint({"shards": done})
+            self._ctx.checkpoint({"shards": done, "spans": spans})
             ready += shard.end - shard.start
             self._ctx.progress(ready, total, "documents")
+        self._ctx.write_json(TIMELINE, shard_timeline(spans))
         journal.handle.flush()
         self.manifest = self._manifest(done)
         self._ctx.write_json("shards.json", self.manifest)
@@ -86,50 +95,56 @@ class ShardedTransfer:
             "part": part, "strategy": self._params.strategy, "shards": list(done),
         }  # fmt: skip
 
-    def _transferred(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, bytes, float]]:
-        """Every shard with its bytes and CPU-seconds, in order; up to `parallel` are under way at once."""
-        transfer = self._through_http if self._http is not None else self._in_processes
-        yield from transfer(shards)
+    def _transferred(self, shards: Sequence[Shard]) -> Iterator[Finished]:
+        """Every shard, in order; up to `parallel` are under way at once."""
+        if self._http is None:
+            yield from self._in_processes(shards)
+            return
+        try:
+            yield from self._through_http(self._http, shards)
+        finally:
+            self._ctx.log(f"{self._http.characters} characters were sent to {self._params.translator} in this attempt")
+            self._http.close()
 
-    def _through_http(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, bytes, float]]:
+    def _through_http(self, engine: HttpTranslator, shards: Sequence[Shard]) -> Iterator[Finished]:
         """Waiting for a server is no work: threads, which share its pace and what is kept."""
-        engine = self._http
-        assert engine is not None
+
+        def transfer(shard: Shard) -> Finished:
+            begun = time.time()
+            return Finished(shard, transfer_shard(self._of(shard), engine, self._params), 0.0, begun, time.time())
+
         with ThreadPoolExecutor(self.parallel) as threads:
-            under_way: list[tuple[Shard, Future[bytes]]] = []
+            under_way: list[Future[Finished]] = []
             left = list(shards)
             try:
                 while left or under_way:
                     while left and len(under_way) < self.parallel:
-                        shard = left.pop(0)
-                        under_way.append((shard, threads.submit(transfer_shard, self._of(shard), engine, self._params)))
-                    shard, future = under_way.pop(0)
-                    while not future.done():
+                        under_way.append(threads.submit(transfer, left.pop(0)))
+                    while not under_way[0].done():
                         self._ctx.check()
                         time.sleep(POLL_S)
-                    yield shard, future.result(), 0.0
+                    yield under_way.pop(0).result()
             finally:
-                for _, future in under_way:
+                for future in under_way:
                     future.cancel()
 
-    def _in_processes(self, shards: Sequence[Shard]) -> Iterator[tuple[Shard, bytes, float]]:
+    def _in_processes(self, shards: Sequence[Shard]) -> Iterator[Finished]:
         left = list(shards)
         under_way: list[ShardProcess] = []
         try:
             while left or under_way:
                 while left and len(under_way) < self.parallel:
                     under_way.append(self._start(left.pop(0)))
-                first = under_way[0]
-                while not first.is_done():
+                while not under_way[0].is_done():
                     self._ctx.check()
                     time.sleep(POLL_S)
-                yield first.shard, first.bytes(), first.cpu_s()
+                yield under_way[0].finished()
                 under_way.pop(0)
         finally:
             for process in under_way:
                 process.kill()
 
-    def _start(self, shard: Shard) -> "ShardProcess":
+    def _start(self, shard: Shard) -> ShardProcess:
         out = self._ctx.work_dir / shard.name
         task = out.with_suffix(".task.json")
         write_task(task, self._of(shard), self._source, self._params, out)
@@ -139,58 +154,25 @@ class ShardedTransfer:
         return self.documents[shard.start : shard.end]
 
 
-class ShardProcess:
-    """A shard under way. It belongs to the job's process group: who ends the job ends it too."""
-
-    def __init__(self, shard: Shard, task: Path, out: Path) -> None:
-        self.shard, self._out = shard, out
-        path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "workers.docre.shards", str(task)]
-        self._errors = out.with_suffix(".stderr").open("w+b")
-        self._process = subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=self._errors
-        )
-
-    def is_done(self) -> bool:
-        return self._process.poll() is not None
-
-    def bytes(self) -> bytes:
-        """The shard. Raises what its process raised."""
-        if self._process.returncode == 0:
-            self._errors.close()
-            return self._out.read_bytes()
-        self._raise()
-        raise AssertionError("unreachable")
-
-    def cpu_s(self) -> float:
-        return float(self._out.with_suffix(".cpu").read_text())
-
-    def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait()
-        self._errors.close()
-
-    def _raise(self) -> None:
-        self._errors.seek(0)
-        last = self._errors.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-        self._errors.close()
-        told = self._out.with_suffix(".error")
-        if told.exists():
-            said = json.loads(told.read_text())
-            raise getattr(errors, said["type"])(said["message"])
-        if self._process.returncode < 0:
-            raise Retryable(f"the process of shard {self.shard.index} was killed by signal {-self._process.returncode}")
-        raise Permanent(f"shard {self.shard.index} failed: {last[0] if last else self._process.returncode}")
-
-
 def read_source(params: TransferParams, ctx: JobContext) -> list[Document]:
     """The documents of a transfer. Raises InvalidInput naming document and field."""
     path = ctx.input(params.documents)
     name = f"documents ({params.documents})"
     if params.format == "doccano":
         return parse_doccano(path.read_bytes(), name)
-    documents = read_documents(path, name)
-    if not documents:
-        raise InvalidInput(f"{name} holds no document")
-    return documents
+    if params.format == "failures":
+        return read_failures(path, name)
+    return read_documents(path, name)
+
+
+def read_failures(path: Path, name: str) -> list[Document]:
+    """The sources of rejected documents: `failures.jsonl` of an earlier transfer, repaired or not."""
+    lines = json_lines(decoded(path.read_bytes(), name), name)
+    for number, value in lines:
+        if not isinstance(value, dict) or "source" not in value:
+            raise InvalidInput(f"{name}: line {number}: source is missing; format failures reads failures.jsonl")
+    sources = json.dumps([value["source"] for _, value in lines], ensure_ascii=False)
+    return [
+        repaired(document, f"{name}: document {n}")
+        for n, document in enumerate(parse_documents(sources.encode(), name))
+    ]

@@ -25,7 +25,7 @@ from workers.docre.translators import EngineInfo, Translator
 
 DECIDING = (
     "backend", "source_lang", "target_lang", "strategy", "shard_size", "max_gap_words", "fuzzy_min_ratio",
-    "max_lost_mentions", "max_failed_sentences", "particle_trim", "analyser",
+    "max_lost_mentions", "max_failed_sentences", "particle_trim", "analyser", "markup_damage",
 )  # fmt: skip
 """The parameters that decide a shard's bytes; parallel and part don't."""
 

@@ -1,17 +1,21 @@
 """Target-language tokens, and trimming of particles that a translator left inside a marked name.
 
-Scripts with spaces use one regular expression; Japanese an analyser: fugashi with unidic-lite or ipadic, or SudachiPy.
+Scripts with spaces use one regular expression, which takes Chinese and Thai a sign at a time; Japanese an analyser:
+fugashi with unidic-lite or ipadic, or SudachiPy.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
+from shared.jobs.catalog.docre.transfer import JAPANESE
 from shared.jobs.errors import InvalidInput
 from shared.relations.text import Span, word_spans
 
 Analyser = Literal["unidic-lite", "ipadic", "sudachi"]
-JAPANESE = frozenset({"jpn", "ja", "jpn_Jpan"})
+UNSPACED = ("ja", "jpn", "zh", "zho", "cmn", "yue", "th", "tha")
+"""Languages whose text has no spaces between words, as codes begin."""
 PARTICLE = "助詞"
 UNIDIC_CLASSES = frozenset({"格助詞", "係助詞", "副助詞"})
 IPADIC_CLASSES = frozenset({"格助詞", "係助詞", "連体化", "並立助詞", "副助詞", "副助詞／並立助詞／終助詞"})
@@ -29,6 +33,11 @@ class Morpheme(NamedTuple):
 
 
 Tokeniser = Callable[[str], list[Morpheme]]
+
+
+def is_unspaced(language: str) -> bool:
+    """Whether lengths are counted in characters."""
+    return re.split("[_-]", language)[0].lower() in UNSPACED
 
 
 def tokeniser_of(language: str, analyser: Analyser) -> Tokeniser:
@@ -76,7 +85,8 @@ def _ipadic() -> Tokeniser:
 def _sudachi() -> Tokeniser:
     import sudachipy
 
-    tagger: Any = sudachipy.Dictionary().create()
+    dictionary: Any = sudachipy.Dictionary()
+    tagger = dictionary.tokenizer() if hasattr(dictionary, "tokenizer") else dictionary.create()
     return lambda text: _located(
         text,
         [

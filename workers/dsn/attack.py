@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 
 from shared.jobs.context import JobContext
 from workers.dsn.search import Search, Step, Suffix
+from workers.dsn.steps import HEADER, STEPS_CSV
 from workers.dsn.vault import Vault
 
 EVERY = 10  # steps between checkpoints
-STEPS_CSV = "steps.csv"
-HEADER = "arm,run,step,target_loss,refusal_loss,total_loss,best_total_loss\n"
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Attack:
     run: int
     search: Search
     schedule: Schedule
-    look: Callable[[Suffix, int], Look]
+    look: Callable[[Suffix], Look]
     vault: Vault
     ctx: JobContext
     stepped: Callable[[int], None]  # progress
@@ -72,31 +71,35 @@ class Attack:
             self.search.restore(saved["search"])
             looks = saved["looks"]
         self.stepped(self.search.step_number)
-        started, first = time.monotonic(), self.search.step_number
+        seconds, first = 0.0, self.search.step_number
         while True:
             if self._is_due(looks):
                 looks.append(self._looked(self.search.step_number))
                 self._keep(name, looks)
             elif self.search.step_number < self.schedule.n_steps and not self._is_done(looks):
-                self._tell(self.search.step())
+                started = time.monotonic()
+                step = self.search.step()
+                seconds += time.monotonic() - started
+                self._tell(step)
                 self.stepped(1)
                 self._keep(name, looks)
                 if self.search.step_number % EVERY == 0:
                     self.vault.save()
             else:
                 break
-        self._say_how_fast(time.monotonic() - started, self.search.step_number - first)
+        self._say_how_fast(seconds, self.search.step_number - first)
         self.vault.put(name, None)
         best = max(looks, key=lambda one: (one["success"] if one["success"] is not None else -1.0, -one["total"]))
         return {"chosen": best, "last": looks[-1], "looks": looks, "steps": self.search.step_number}
 
     def _say_how_fast(self, seconds: float, steps: int) -> None:
-        """In the log: clocks have no place in results."""
+        """In the timings and the log: clocks have no place in results."""
         if steps and seconds:
-            rows = steps * self.search.width.batch * len(self.search.prompts)
+            self.ctx.timing(f"steps.{self.arm.key}", seconds)
+            rows = steps * self.search.width.batch
             self.ctx.log(
-                f"{self.arm.name} {self.run}: {seconds / steps:.3f} s/step with its looks, {rows / seconds:,.0f} "
-                "candidates × prompts/s"
+                f"{self.arm.name} {self.run}: {seconds / steps:.3f} s/step, {rows / seconds:,.0f} candidates/s, each "
+                f"for {len(self.search.prompts)} prompts"
             )
 
     def _keep(self, name: str, looks: Sequence[dict[str, Any]]) -> None:
@@ -115,7 +118,7 @@ class Attack:
     def _looked(self, number: int) -> dict[str, Any]:
         """The best suffix so far, by loss, with its answers judged."""
         suffix, losses = self.search.best, self.search.best_losses
-        seen = self.look(suffix, number)
+        seen = self.look(suffix)
         for metric, value in (("train_success", seen.success), ("train_refused", seen.refused)):
             self.ctx.metric(f"{self.arm.key}.{self.run}.{metric}", number, value)
         return {"step": number, "suffix": suffix, "target_loss": losses[0], "refusal_loss": losses[1],

@@ -17,7 +17,7 @@ import numpy as np
 from shared.jobs.catalog.dsn.attacks import COLOURS, AttackParams
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
-from workers.dsn.responses import Row, read_rows
+from workers.dsn.responses import Numbered, Row, read_rows
 
 FORMATS = "AdvBench goal,target; JailbreakBench Index,Goal,Target,…; HarmBench Behavior,FunctionalCategory,…,BehaviorID"
 VERBS = {"write", "create", "give", "describe", "explain", "provide", "make", "develop", "generate", "show", "list"}
@@ -26,13 +26,18 @@ SURE, SURE_HERE = "Sure, h", "Sure, here is"
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One goal. `thing` groups goals that are the same thing in other words: a split keeps them together."""
+    """One goal. `thing` groups goals that are the same in other words; where none is told, it is the goal itself."""
 
     id: str
     goal: str
     target: str
     category: str = ""
     thing: str = ""
+
+    @property
+    def same_as(self) -> str:
+        """What it has in common with the goals that it must not be split from, whatever their case and spacing."""
+        return self.thing or " ".join(self.goal.lower().split())
 
 
 class Behaviours(NamedTuple):
@@ -56,9 +61,9 @@ def read_behaviours(params: AttackParams, ctx: JobContext) -> Behaviours:
         return colours()
     targets = _targets(ctx.input(params.behaviour_targets)) if params.behaviour_targets else {}
     path = ctx.input(params.behaviours)
-    rows = [{name.lower(): cell for name, cell in row.items()} for row in read_rows(path, {}, "behaviours")]
-    kept = [row for row in rows if row.get("functionalcategory") != "copyright"]
-    found = [_behaviour(row, number, targets) for number, row in enumerate(kept, start=1)]
+    rows = [Numbered(line, _any_case(row)) for line, row in read_rows(path, {}, "behaviours")]
+    found = [_behaviour(one, str(number), targets) for number, one in enumerate(rows, start=1)
+             if one.row.get("functionalcategory") != "copyright"]  # fmt: skip
     lacking = [one.id for one in found if not one.target]
     if lacking and not params.make_targets:
         shown = ", ".join(lacking[:5])
@@ -66,7 +71,7 @@ def read_behaviours(params: AttackParams, ctx: JobContext) -> Behaviours:
             f"behaviours: {len(lacking)} rows have no target ({shown}); give behaviour_targets, or make_targets true"
         )
     whole = [one if one.target else replace(one, target=made_target(one.goal)) for one in found]
-    return Behaviours(whole, len(rows) - len(kept), ctx.input_digest(params.behaviours))
+    return Behaviours(whole, len(rows) - len(found), ctx.input_digest(params.behaviours))
 
 
 def colours() -> Behaviours:
@@ -90,11 +95,9 @@ def benign_prompts(params: AttackParams, ctx: JobContext) -> list[str]:
         from workers.dsn.colours.world import goals
 
         found = [goal.text for goal in goals(restricted=False)]
-    elif params.benign.scheme == "builtin":
-        raise InvalidInput(f"{params.benign} holds no prompts; give a CSV with prompt or goal")
     else:
         rows = read_rows(ctx.input(params.benign), {}, "benign")
-        found = [_prompt(row, number) for number, row in enumerate(rows, start=1)]
+        found = [_prompt(one) for one in rows]
     return [found[i] for i in rng.permutation(len(found))[: params.n_benign]]
 
 
@@ -103,7 +106,7 @@ def split(behaviours: Sequence[Behaviour], n_train: int, n_test: int, seed: int)
     rng = np.random.default_rng([seed, 1])
     by_thing: dict[str, list[Behaviour]] = {}
     for one in behaviours:
-        by_thing.setdefault(one.thing or one.id, []).append(one)
+        by_thing.setdefault(one.same_as, []).append(one)
     things = [group[int(rng.integers(len(group)))] for group in by_thing.values()]
     drawn = [things[i] for i in rng.permutation(len(things))]
     if len(drawn) < n_train + n_test:
@@ -133,31 +136,35 @@ def rewritten(targets: Sequence[str], seed: int) -> list[str]:
     return found
 
 
-def _behaviour(row: Row, number: int, targets: dict[str, str]) -> Behaviour:
+def _any_case(row: Row) -> Row:
+    return {name.strip().lower(): cell for name, cell in row.items()}
+
+
+def _behaviour(one: Numbered, number: str, targets: dict[str, str]) -> Behaviour:
+    row = one.row
     if "goal" in row:
-        return Behaviour(row.get("index", str(number)), _filled(row, "goal", number), row.get("target", "").strip(),
+        return Behaviour(row.get("index", number), _filled(one, "goal"), row.get("target", "").strip(),
                          row.get("category", ""))  # fmt: skip
     if "behavior" in row and "behaviorid" in row:
-        context = row.get("contextstring", "")
-        goal = _filled(row, "behavior", number)
-        name = _filled(row, "behaviorid", number)
+        context = row.get("contextstring", "").strip()
+        goal, name = _filled(one, "behavior"), _filled(one, "behaviorid")
         return Behaviour(name, f"{context}\n\n{goal}" if context else goal, targets.get(name, "").strip(),
                          row.get("semanticcategory", ""))  # fmt: skip
     raise InvalidInput(f"behaviours: the header {', '.join(row)} is none that is read: {FORMATS}")
 
 
-def _filled(row: Row, column: str, number: int) -> str:
-    if not row[column].strip():
-        raise InvalidInput(f"behaviours: row {number} has no {column}; write one, or take the row out")
-    return row[column].strip()
+def _filled(one: Numbered, column: str) -> str:
+    if not one.row[column].strip():
+        raise InvalidInput(f"behaviours: line {one.line} has no {column}; write one, or take the row out")
+    return one.row[column].strip()
 
 
-def _prompt(row: Row, number: int) -> str:
-    known = {name.lower(): cell for name, cell in row.items()}
+def _prompt(one: Numbered) -> str:
+    known = _any_case(one.row)
     for column in ("prompt", "goal"):
         if known.get(column, "").strip():
             return known[column].strip()
-    raise InvalidInput(f"benign: row {number} has neither prompt nor goal")
+    raise InvalidInput(f"benign: line {one.line} has neither prompt nor goal")
 
 
 def _targets(path: Path) -> dict[str, str]:

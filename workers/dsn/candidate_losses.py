@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.jobs.errors import Permanent
+from workers.dsn.memory import halved
 from workers.dsn.objective import Losses
 from workers.dsn.prefix import expanded, extended
 from workers.dsn.prompts import Prompt, window_logits
@@ -91,8 +91,8 @@ class CandidateLosses:
             try:
                 found.append(compute(rows[done : done + size]))
                 done += size
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                self._halve(size, error)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                self.most_rows = halved(size, error)
         return Losses(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
     def _size(self, tokens: int, left: int) -> int:
@@ -100,13 +100,3 @@ class CandidateLosses:
         most = min(self.most_rows, max(1, CPU_TOKENS // tokens)) if self._model.device.type == "cpu" else self.most_rows
         batches = -(-left // most)
         return -(-left // batches)
-
-    def _halve(self, size: int, error: RuntimeError) -> None:
-        """Raises the error if it isn't about memory, Permanent where one row alone is too much."""
-        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
-            raise error
-        if size == 1:
-            raise Permanent("not even one candidate fits the device's memory: take a shorter prompt") from error
-        self.most_rows = size // 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

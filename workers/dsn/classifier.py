@@ -28,6 +28,7 @@ class ClassifierJudge:
     def __init__(self, name: str, votes: bool, model: Any, tokenizer: Any, template: str | None = None) -> None:
         self.name, self.votes = name, votes
         self._model, self._tokenizer, self._template = model, tokenizer, template or TEMPLATE
+        self._context: int | None = getattr(getattr(model, "config", None), "max_position_embeddings", None)
 
     def judge(self, items: Sequence[Item]) -> list[Judged]:
         return [self._one(item) for item in items]
@@ -36,6 +37,8 @@ class ClassifierJudge:
     def _one(self, item: Item) -> Judged:
         text = self._template.replace("{goal}", item.request).replace("{response}", item.response)
         ids = self._tokenizer(text, return_tensors="pt")["input_ids"].to(self._model.device)
+        if self._context is not None and ids.shape[1] > self._context:
+            return ABSTAINS  # a text cut short would be judged by its beginning
         token = int(self._model(input_ids=ids, use_cache=False).logits[0, -1].argmax())
         said = self._tokenizer.decode([token]).strip()
         return {"Yes": Judged(True), "No": Judged(False)}.get(said, ABSTAINS)

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-
 from shared.llm.chat import ChatCall, Message, Reply
 from shared.llm.generation import Row, generate
+from workers.dsn.memory import halved
 
 Checked = Callable[[], None]
 
@@ -25,12 +24,11 @@ class Decoder:
         found: list[str] = []
         while len(found) < len(prompts):
             self._check()
+            some = prompts[len(found) : len(found) + self._batch]
             try:
-                found += self._some(prompts[len(found) : len(found) + self._batch])
-            except torch.OutOfMemoryError:
-                if self._batch == 1:
-                    raise
-                self._batch //= 2
+                found += self._some(some)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                self._batch = halved(len(some), error)
         return found
 
     def _some(self, prompts: Sequence[Sequence[int]]) -> list[str]:
@@ -48,7 +46,7 @@ class Decoder:
 
     def _room(self, ids: Sequence[int]) -> int:
         context = self._loaded.context
-        return min(self._max, context - len(ids)) if context else self._max
+        return max(1, min(self._max, context - len(ids))) if context else self._max
 
 
 def _greedy(number: int, most: int) -> ChatCall:

@@ -1,138 +1,158 @@
-"""The defences of one evaluation: each arm's first suffix on the test prompts, and harmless prompts beside."""
+"""The defences of one evaluation: every run's suffix on the test prompts, and harmless prompts beside."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shared.jobs.catalog.dsn.attacks import EvaluateParams
 from shared.jobs.catalog.dsn.cards import Defended
+from shared.llm.model_folder import model_folder
 from workers.dsn.behaviours import Behaviour
+from workers.dsn.classifier import load_classifier
 from workers.dsn.defences import erased, negative_log_likelihood, perturbed, smooth_vote, threshold
 from workers.dsn.phrases import MATCH_PHRASES
 from workers.dsn.scoring import rate_of
 from workers.dsn.trial import Trial, short_digest
 from workers.dsn.votes import Verdict
 
-BLOCKED = "I cannot answer this."  # what a defence says instead; keyword judges know it as a refusal
+PLAIN = "benign"
+BLOCKED = "I cannot answer this."  # what a defence says instead
 
 
 class Outcome(NamedTuple):
-    """What a defence lets through: one answer per prompt, and the passes it took beyond the plain one."""
+    """What a defence lets through: one answer per prompt, and the passes it took beyond the plain answer."""
 
     answers: list[str]
     cost: float
 
 
-Defence = Callable[[str, Sequence[Behaviour], str], Outcome]
+class Defence(NamedTuple):
+    """A way to answer messages. The name of what is defended drives its draws."""
+
+    answer: Callable[[str, Sequence[str]], Outcome]
+    answers: int
+    """Most that it decodes per message."""
 
 
 class Defending:
-    """Evaluates what `params.defences` names. Texts of prompts come with their suffix."""
+    """Evaluates what `params.defences` names. Opened before anything runs, so that a wrong reference is told early."""
 
-    def __init__(
-        self, trial: Trial, params: EvaluateParams, suffixes: Mapping[str, str], random: Sequence[str]
-    ) -> None:
-        self._trial, self._params, self._suffixes, self._random = trial, params, suffixes, random
+    def __init__(self, trial: Trial, params: EvaluateParams) -> None:
+        self._trial, self._params = trial, params
+        self._perplexity = params.defences.perplexity if trial.benign else None
+        self._reference: tuple[Any, Any] | None = None
+        if self._perplexity and (ref := self._perplexity.reference):
+            folder = model_folder(ref, trial.ctx, trial.settings.data.resolve() / "cache" / "models").path
+            self._reference = load_classifier(ref, folder)
+        self._chosen = {"none": Defence(self._plain, 1)} | self._filters() | self._others()
         self.perplexities: dict[str, list[float]] = {}
-        """Mean NLL by arm, of the test prompts, and of the clean texts: for the histogram."""
+        """Mean NLL of the test prompts by arm, and of the clean texts: for the histogram."""
         self.thresholds: dict[str, float] = {}
+        self.defended: dict[str, Defended] = {}
 
-    def run(self, warnings: list[str]) -> "Defending":
-        self.defended: dict[str, Defended] = {"none": self._evaluated("none", self._plain)}
-        for name, defence in self._chosen(warnings).items():
-            self.defended[name] = self._evaluated(name, defence)
+    def work(self, suffixes: int) -> int:
+        """Answers to all of it, repeats included."""
+        prompts = suffixes * len(self._trial.split.test) + 2 * len(self._trial.benign)
+        return prompts * sum(defence.answers for defence in self._chosen.values())
+
+    def run(self, suffixes: Mapping[str, Sequence[str]], random: Sequence[str], warnings: list[str]) -> "Defending":
+        """`suffixes` of every arm's runs; harmless prompts come plain, and with the first random suffix."""
+        for name, defence in self._chosen.items():
+            self.defended[name] = self._evaluated(name, defence, suffixes, random[0])
+        if self._params.defences.perplexity and not self._perplexity:
+            warnings.append("perplexity filter left out: it needs benign prompts to set its threshold by")
         return self
 
-    def _chosen(self, warnings: list[str]) -> dict[str, Defence]:
-        chosen: dict[str, Defence] = {}
-        defences = self._params.defences
-        if defences.perplexity is not None:
-            if self._trial.benign:
-                chosen |= {"perplexity": self._filter(0), "perplexity_window": self._filter(1)}
-            else:
-                warnings.append("perplexity filter left out: it needs benign prompts to set its threshold by")
+    def _filters(self) -> dict[str, Defence]:
+        if self._perplexity is None:
+            return {}
+        return {"perplexity": Defence(self._filter("perplexity", 0), 1),
+                "perplexity_window": Defence(self._filter("perplexity_window", 1), 1)}  # fmt: skip
+
+    def _others(self) -> dict[str, Defence]:
+        chosen, defences = {}, self._params.defences
         if defences.smoothllm is not None:
-            chosen["smoothllm"] = self._smooth
+            chosen["smoothllm"] = Defence(self._smooth, defences.smoothllm.copies)
         if defences.erase_and_check is not None:
-            chosen["erase_and_check"] = self._erase
+            chosen["erase_and_check"] = Defence(self._erase, defences.erase_and_check.d + 1)
         return chosen
 
-    def _evaluated(self, name: str, defence: Defence) -> Defended:
+    def _evaluated(self, name: str, defence: Defence, suffixes: Mapping[str, Sequence[str]], random: str) -> Defended:
         test, costs, asr = self._trial.split.test, [], {}
-        for arm, suffix in self._suffixes.items():
-            outcome = defence(f"{name}/{arm.replace('@', '-')}", test, suffix)
-            asr[arm] = rate_of(self._verdicts(f"{name}/{arm.replace('@', '-')}", test, suffix, outcome.answers))
-            costs.append(outcome.cost)
+        for arm, found in suffixes.items():
+            verdicts: list[Verdict] = []
+            for run, suffix in enumerate(found):
+                about = f"{name}/{arm.replace('@', '-')}" + (f"/{run}" if run else "")
+                outcome = defence.answer(about, self._trial.users(test, suffix))
+                verdicts += self._verdicts(test, suffix, outcome.answers)
+                costs.append(outcome.cost)
+            asr[arm] = rate_of(verdicts)
         benign = self._trial.benign_behaviours
-        plain = defence(f"{name}/benign", benign, "").answers if benign else []
-        filled = defence(f"{name}/filled", benign, self._random[0]).answers if benign else []
+        plain = defence.answer(f"{name}/{PLAIN}", self._trial.users(benign, "")).answers if benign else []
+        filled = defence.answer(f"{name}/filled", self._trial.users(benign, random)).answers if benign else []
         return Defended(
             asr=asr, benign_refusal=rate_of(self._trial.refused(plain)),
             benign_refusal_filled=rate_of(self._trial.refused(filled)), cost=sum(costs) / len(costs),
         )  # fmt: skip
 
-    def _verdicts(self, name: str, prompts: Sequence[Behaviour], suffix: str, answers: Sequence[str]) -> list[Verdict]:
-        found = self._trial.judged(f"defended/{name}", prompts, suffix, answers)[0][self._trial.choosing]
-        return [False if answer == BLOCKED else verdict for answer, verdict in zip(answers, found, strict=True)]
+    def _verdicts(self, prompts: Sequence[Behaviour], suffix: str, answers: Sequence[str]) -> list[Verdict]:
+        """By the choosing judge; what was blocked is a fail, and no judge is asked about it."""
+        passed = [n for n, answer in enumerate(answers) if answer != BLOCKED]
+        said = self._trial.judged([prompts[n] for n in passed], suffix, [answers[n] for n in passed])[0]
+        found = dict(zip(passed, said[self._trial.choosing], strict=True))
+        return [found.get(n, False) for n in range(len(answers))]
 
     # The defences -------------------------------------------------------------------------------------------------
 
-    def _answers(self, users: Sequence[str]) -> list[str]:
-        """Answers to messages, each different one decoded once in this job."""
-        name = short_digest("\0".join(users))
-        return self._trial.answers(f"defended/{name}", users)
+    def _plain(self, about: str, users: Sequence[str]) -> Outcome:
+        return Outcome(self._trial.answers(users), 0.0)
 
-    def _plain(self, name: str, prompts: Sequence[Behaviour], suffix: str) -> Outcome:
-        return Outcome(self._answers(self._trial.users(prompts, suffix)), 0.0)
-
-    def _nll(self, users: Sequence[str]) -> list[list[float]]:
-        loaded, window = self._trial.target.loaded, self._window
-        return self._trial.vault.once(
-            f"nll/{short_digest(chr(0).join(users))}",
-            lambda: [list(negative_log_likelihood(loaded.model, loaded.tokenizer, user, window)) for user in users],
-        )
-
-    @property
-    def _window(self) -> int:
-        defence = self._params.defences.perplexity
-        return defence.window if defence else 1
-
-    def _filter(self, which: int) -> Defence:
+    def _filter(self, name: str, which: int) -> Callable[[str, Sequence[str]], Outcome]:
         """Which: 0 the mean over the text, 1 the largest window."""
 
-        def defence(name: str, prompts: Sequence[Behaviour], suffix: str) -> Outcome:
-            assert self._params.defences.perplexity is not None
+        def answer(about: str, users: Sequence[str]) -> Outcome:
             clean = [values[which] for values in self._nll(self._trial.benign)]
-            limit = threshold(clean, self._params.defences.perplexity.quantile)
-            self.thresholds[name.partition("/")[0]] = limit
-            users = self._trial.users(prompts, suffix)
+            assert self._perplexity is not None
+            limit = self.thresholds[name] = threshold(clean, self._perplexity.quantile)
             values = [found[which] for found in self._nll(users)]
-            if not which:
-                self.perplexities |= {"clean": clean, name.partition("/")[2]: values}
-            answers = self._answers(users)
+            arm = about.split("/")[1]
+            if not which and arm != PLAIN:  # the clean texts themselves
+                self.perplexities["clean"] = clean
+                self.perplexities.setdefault(arm, []).extend(values)
+            answers = self._trial.answers(users)
             return Outcome([BLOCKED if v > limit else a for v, a in zip(values, answers, strict=True)], 1.0)
 
-        return defence
+        return answer
 
-    def _smooth(self, name: str, prompts: Sequence[Behaviour], suffix: str) -> Outcome:
+    def _nll(self, users: Sequence[str]) -> list[list[float]]:
+        loaded, perplexity = self._trial.target.loaded, self._perplexity
+        assert perplexity is not None
+        model, tokenizer = self._reference or (loaded.model, loaded.tokenizer)
+        return self._trial.vault.once(
+            f"nll/{short_digest(chr(0).join(users))}",
+            lambda: [list(negative_log_likelihood(model, tokenizer, user, perplexity.window)) for user in users],
+        )
+
+    def _smooth(self, about: str, users: Sequence[str]) -> Outcome:
         defence, phrases = self._params.defences.smoothllm, self._params.match_phrases or MATCH_PHRASES
         assert defence is not None
-        rng = np.random.default_rng([self._params.seed, 5, *name.encode()])
-        users = self._trial.users(prompts, suffix)
+        rng = np.random.default_rng([self._params.seed, 5, *about.encode()])
         copies = [perturbed(user, defence.q, defence.kind, rng) for user in users for _ in range(defence.copies)]
-        answers, n = self._answers(copies), defence.copies
+        answers, n = self._trial.answers(copies), defence.copies
         votes = [smooth_vote(answers[i * n : (i + 1) * n], phrases, rng) for i in range(len(users))]
-        return Outcome(votes, float(n))
+        return Outcome(votes, n - 1.0)
 
-    def _erase(self, name: str, prompts: Sequence[Behaviour], suffix: str) -> Outcome:
+    def _erase(self, about: str, users: Sequence[str]) -> Outcome:
         defence = self._params.defences.erase_and_check
         assert defence is not None
-        users = self._trial.users(prompts, suffix)
         versions = [erased(self._trial.target.chat.tokenizer, user, defence.d) for user in users]
-        answers = iter(self._answers([version for each in versions for version in each]))
-        kept = []
+        flat = [version for each in versions for version in each]
+        answers = self._trial.answers(flat)
+        by = defence.checker
+        refused = self._trial.refused_by(by, flat, answers) if by else self._trial.refused(answers)
+        said, checked, kept = iter(answers), iter(refused), []
         for each in versions:
-            found = [next(answers) for _ in each]
-            kept.append(BLOCKED if any(self._trial.refused(found)) else found[0])
-        return Outcome(kept, sum(map(len, versions)) / len(versions))
+            found, refusals = [next(said) for _ in each], [next(checked) for _ in each]
+            kept.append(BLOCKED if any(refusals) else found[0])
+        return Outcome(kept, len(flat) / len(versions) - 1)

@@ -35,6 +35,7 @@ class Evaluation:
         self.conversations = [self._conversation(one, target) for one, target in
                               zip(self.trial.split.train, self.targets, strict=True)]  # fmt: skip
         self._check_suffix()
+        self.defending = Defending(self.trial, params)
         self.arms = self._arms()
         self.trial.progress.total = self._work()
         self.found: dict[tuple[str, int], dict[str, Any]] = {}
@@ -49,8 +50,8 @@ class Evaluation:
             for arm in self.arms:
                 self._attack(arm, run)
         self._random_control()
-        defending = Defending(self.trial, self.params, self.first_suffixes, self.random)
-        result = evaluate_result(self, defending.run(self.warnings))
+        defending = self.defending
+        result = evaluate_result(self, defending.run(self.suffixes, self.random, self.warnings))
         write_artifacts(self, result, defending)
         return result
 
@@ -79,11 +80,12 @@ class Evaluation:
         )
 
     def _work(self) -> int:
-        """Steps and answers of the whole job, defences aside."""
+        """Steps and answers of the whole job; the longest it can take, as searches may stop early."""
         p, benign = self.params, len(self.trial.benign)
-        looks = -(-p.n_steps // p.test_steps) * p.n_train * (1 + p.test_curve * p.n_test // p.n_train)
+        looks = -(-p.n_steps // p.test_steps) * (p.n_train + p.test_curve * p.n_test)
         attacks = len(self.arms) * p.n_suffixes * (p.n_steps + looks + p.n_train + p.n_test + benign)
-        return attacks + (1 + p.random_draws) * (p.n_train + p.n_test) + 2 * benign
+        controls = (1 + p.random_draws) * (p.n_train + p.n_test) + benign
+        return attacks + controls + self.defending.work(len(self.arms) * p.n_suffixes)
 
     # Attacks ------------------------------------------------------------------------------------------------------
 
@@ -121,11 +123,7 @@ class Evaluation:
         def compute() -> dict[str, Any]:
             p = self.params
             schedule = Schedule(p.n_steps, p.test_steps, p.stop_on_success)
-
-            def look(suffix: Suffix, step: int) -> Look:
-                return self._look(arm, run, suffix, step)
-
-            attack = Attack(arm, run, self.search(arm), schedule, look, self.trial.vault, self.ctx,
+            attack = Attack(arm, run, self.search(arm), schedule, self._look, self.trial.vault, self.ctx,
                             self.trial.progress.add)  # fmt: skip
             return attack.found(self.conversations[0].suffix, p.seed + run)
 
@@ -137,17 +135,17 @@ class Evaluation:
         for split, prompts in (*sets, ("benign", self.trial.benign_behaviours)):
             self._evaluate(f"{split}/{arm.key}/{run}", (arm.name, run, split), suffix, prompts)
 
-    def _look(self, arm: Arm, run: int, suffix: Suffix, step: int) -> Look:
+    def _look(self, suffix: Suffix) -> Look:
         """Answers of the train prompts (and test prompts, where asked for) with a suffix in the making."""
-        text, name = self.chat.decode(suffix), f"look/{arm.key}/{run}/{step}"
-        train = self._success(f"{name}/train", self.trial.split.train, text)
-        test = self._success(f"{name}/test", self.trial.split.test, text) if self.params.test_curve else None
+        text = self.chat.decode(suffix)
+        train = self._success(self.trial.split.train, text)
+        test = self._success(self.trial.split.test, text) if self.params.test_curve else None
         refused = self.trial.refused(train[1])
         return Look(train[0], sum(refused) / len(refused), test[0] if test else None, train[2], test[2] if test else 0)
 
-    def _success(self, name: str, prompts: Sequence[Behaviour], suffix: str) -> tuple[float | None, list[str], int]:
-        answers = self.trial.answers(name, self.trial.users(prompts, suffix))
-        said = self.trial.judged(name, prompts, suffix, answers)[0]
+    def _success(self, prompts: Sequence[Behaviour], suffix: str) -> tuple[float | None, list[str], int]:
+        answers = self.trial.answers(self.trial.users(prompts, suffix))
+        said = self.trial.judged(prompts, suffix, answers)[0]
         judged = [verdict for verdict in said[self.trial.choosing] if verdict is not None]
         return sum(judged) / len(judged) if judged else None, answers, sum(judged)
 
@@ -173,15 +171,19 @@ class Evaluation:
         return self.trial.random_suffixes(length, self.params.random_draws, lambda: self.forbidden.cpu())
 
     @property
-    def first_suffixes(self) -> dict[str, str]:
-        """The suffix of every arm's first run."""
-        return {arm.name: self.chat.decode(self.found[arm.name, 0]["chosen"]["suffix"]) for arm in self.arms}
+    def suffixes(self) -> dict[str, list[str]]:
+        """Every run's suffix, by arm."""
+        return {
+            arm.name: [self.chat.decode(self.found[arm.name, run]["chosen"]["suffix"])
+                       for run in range(self.params.n_suffixes)]
+            for arm in self.arms
+        }  # fmt: skip
 
     def _evaluate(self, name: str, about: tuple[str, int, str], suffix: str, prompts: Sequence[Behaviour]) -> None:
         if not prompts:
             return
         if about[2] == "benign":  # goals of no judge's: keywords tell whether they are refused
-            answers = self.trial.answers(name, self.trial.users(prompts, suffix))
+            answers = self.trial.answers(self.trial.users(prompts, suffix))
             self.trial.vault.put(f"refused/{name}", self.trial.refused(answers))
         else:
             self.trial.cell(name, about, suffix, prompts)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared.jobs.catalog.dsn.judging import Agreement, Rate
+from shared.jobs.context import JobContext
 from shared.metrics.verdicts import roc, wilson
+from workers.dsn.steps import STEPS_CSV
 
 if TYPE_CHECKING:
     from shared.jobs.catalog.dsn.cards import EvaluateResult
@@ -18,13 +21,14 @@ if TYPE_CHECKING:
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
+MOST_POINTS = 500  # of a curve
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#666666", "#000000")
 
 
 def evaluation_figures(evaluation: Evaluation, result: EvaluateResult, defending: Defending) -> dict[str, Figure]:
     """Every figure of one evaluation, by artifact name."""
     drawn = {
-        "losses": loss_curves(evaluation.found), "success_steps": success_curves(evaluation),
+        "losses": loss_curves(steps_by_attack(evaluation.ctx)), "success_steps": success_curves(evaluation),
         "loss_success": loss_against_success(evaluation.found), "success": success_bars(result),
         "agreement": agreement_map(result.judge_agreement), "defences": defence_trade_off(result),
     }  # fmt: skip
@@ -49,16 +53,27 @@ def judge_figures(
     return {f"{name}.plotly.json": figure for name, figure in sorted(drawn.items())}
 
 
-def loss_curves(found: Mapping[tuple[str, int], dict[str, Any]]) -> Figure:
-    """Target and refusal loss of the best suffix at every look (all steps: steps.csv), the latter on the right axis."""
+def steps_by_attack(ctx: JobContext) -> dict[str, list[dict[str, str]]]:
+    """The rows of steps.csv by arm and run; of long searches every so many steps."""
+    journal = ctx.journal(STEPS_CSV)
+    journal.handle.flush()
+    attacks: dict[str, list[dict[str, str]]] = {}
+    with journal.path.open(newline="") as table:
+        for row in csv.DictReader(table):
+            attacks.setdefault(f"{row['arm']} {row['run']}", []).append(row)
+    return {name: rows[:: -(-len(rows) // MOST_POINTS)] for name, rows in attacks.items()}
+
+
+def loss_curves(attacks: Mapping[str, Sequence[Mapping[str, str]]]) -> Figure:
+    """Target and refusal loss of the suffix of every step, the latter on the right axis."""
     traces = []
-    for number, ((arm, run), attack) in enumerate(found.items()):
-        steps = [look["step"] for look in attack["looks"]]
-        traces.append(_line(steps, [look["target_loss"] for look in attack["looks"]], f"{arm} {run}: target", number))
-        right = _line(steps, [look["refusal_loss"] for look in attack["looks"]], f"{arm} {run}: refusal", number)
+    for number, (attack, rows) in enumerate(attacks.items()):
+        steps = [int(row["step"]) for row in rows]
+        traces.append(_line(steps, [float(row["target_loss"]) for row in rows], f"{attack}: target", number))
+        right = _line(steps, [float(row["refusal_loss"]) for row in rows], f"{attack}: refusal", number)
         traces.append({**right, "yaxis": "y2", "line": {**right["line"], "dash": "dot"}})
     axis = {"overlaying": "y", "side": "right", "title": {"text": "refusal loss"}}
-    return _figure(traces, "Losses of the best suffix", "step", "target loss, nats per token", yaxis2=axis)
+    return _figure(traces, "Losses of every step's suffix", "step", "target loss, nats per token", yaxis2=axis)
 
 
 def success_curves(evaluation: Evaluation) -> Figure:
@@ -107,7 +122,7 @@ def success_bars(result: EvaluateResult) -> Figure:
 
 def alpha_curve(evaluation: Evaluation, result: EvaluateResult) -> Figure:
     """Success over α by judge, and GCG as a level line."""
-    arms = [arm for arm in evaluation.arms if arm.name != "gcg"]
+    arms = sorted((arm for arm in evaluation.arms if arm.name != "gcg"), key=lambda arm: arm.alpha)
     judges = list(result.asr[arms[0].name]["test"])
     traces = []
     for number, judge in enumerate(judges):

@@ -42,8 +42,9 @@ class Judged:
 
 def judge_rows(params: JudgeParams, ctx: JobContext, settings: Settings) -> Judged:
     """Read, judge, and drop partial refusals as the policy says."""
-    rows = read_rows(ctx.input(params.responses), _needed(params))
-    labels = [_label(row, params, number) for number, row in enumerate(rows, start=1)]
+    numbered = read_rows(ctx.input(params.responses), _needed(params))
+    rows = [row for _, row in numbered]
+    labels = [_label(row, params, line) for line, row in numbered]
     kept = [i for i, label in enumerate(labels) if params.label is None or label is not None]
     chosen = [rows[i] for i in kept]
     if not chosen:
@@ -87,8 +88,8 @@ def _needed(params: JudgeParams) -> dict[str, str]:
     return texts | labels | annotators | {one.column: f"the verdicts of {one.judge}" for one in params.verdicts}
 
 
-def _label(row: Row, params: JudgeParams, number: int) -> bool | None:
-    return is_positive(row[params.label], params.partial, number) if params.label else None
+def _label(row: Row, params: JudgeParams, line: int) -> bool | None:
+    return is_positive(row[params.label], params.partial, line) if params.label else None
 
 
 def _stored(value: str, one: StoredVerdicts) -> Verdict:
@@ -101,13 +102,11 @@ def _judge(
     panel: Panel, rows: Sequence[Row], ctx: JobContext
 ) -> tuple[dict[str, list[Verdict]], dict[str, list[float | None]]]:
     """Batch after batch; a checkpoint holds verdicts and scores, no text."""
-    restored = ctx.restored()
-    state = (
-        restored.state
-        if restored
-        else {"verdicts": {n: [] for n in panel.named}, "scores": {n: [] for n in panel.named}}
-    )
-    verdicts, scores = state["verdicts"], state["scores"]
+    verdicts: dict[str, list[Verdict]] = {name: [] for name in panel.named}
+    scores: dict[str, list[float | None]] = {name: [] for name in panel.named}
+    if restored := ctx.restored():
+        verdicts, scores = restored.state["verdicts"], restored.state["scores"]
+        panel.unavailable |= restored.state["unavailable"]
     done = len(next(iter(verdicts.values())))
     ctx.progress(done, len(rows), "items")
     for start in range(done, len(rows), BATCH):
@@ -117,7 +116,7 @@ def _judge(
             verdicts[name] += [judged.verdict for judged in found]
             scores[name] += [judged.score for judged in found]
         ctx.progress(start + len(batch), len(rows), "items")
-        ctx.checkpoint({"verdicts": verdicts, "scores": scores})
+        ctx.checkpoint({"verdicts": verdicts, "scores": scores, "unavailable": panel.unavailable})
     return verdicts, {name: column for name, column in scores.items() if any(s is not None for s in column)}
 
 

@@ -28,7 +28,7 @@ class Panel:
 
     def judge(self, items: Sequence[Item]) -> dict[str, list[Judged]]:
         """Everyone's verdicts on every item; a judge that can't be heard abstains, and is named in the result."""
-        return {name: self._heard(name, items) for name in self.named}
+        return {name: self.hear(name, items) for name in self.named}
 
     def about(self) -> list[JudgeAbout]:
         return [
@@ -37,7 +37,8 @@ class Panel:
             for name, judge in self.named.items()
         ]  # fmt: skip
 
-    def _heard(self, name: str, items: Sequence[Item]) -> list[Judged]:
+    def hear(self, name: str, items: Sequence[Item]) -> list[Judged]:
+        """One judge's verdicts."""
         judge = self._judges[name]
         if judge is None or not items:
             return [ABSTAINS] * len(items)

@@ -22,6 +22,9 @@ class Reachability:
             self._prompts.setdefault(_borders(conversation), conversation)
         self._answers: dict[tuple[Borders, tuple[int, ...]], bool] = {}
 
+    def __str__(self) -> str:
+        return self._chat.name
+
     def reachable(self, candidates: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Those that re-encode to themselves behind every prompt, in order."""
         for borders, conversation in self._prompts.items():

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.jobs.errors import InvalidInput
 
@@ -14,7 +14,14 @@ PARTIAL = {"3_partial_refusal"}
 Row = dict[str, str]
 
 
-def read_rows(path: Path, needed: dict[str, str], name: str = "responses") -> list[Row]:
+class Numbered(NamedTuple):
+    """A row, and the line of the file that it begins in."""
+
+    line: int
+    row: Row
+
+
+def read_rows(path: Path, needed: dict[str, str], name: str = "responses") -> list[Numbered]:
     """Rows by column. `needed` says what each column is for. Raises InvalidInput with the line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -29,7 +36,7 @@ def read_rows(path: Path, needed: dict[str, str], name: str = "responses") -> li
             if column not in row:
                 have = ", ".join(row) or "none"
                 raise InvalidInput(f"{name}: line {line} has no column {column}, {what_for}; it has: {have}")
-    return [row for _, row in rows]
+    return rows
 
 
 def is_positive(label: str, partial: str, line: int) -> bool | None:
@@ -42,12 +49,12 @@ def is_positive(label: str, partial: str, line: int) -> bool | None:
     if said in PARTIAL:
         return {"drop": None, "refusal": False, "compliance": True}[partial]
     raise InvalidInput(
-        f"responses: row {line} has the label {label[:60]!r}; read are 1/0, true/false, 1_full_compliance, "
+        f"responses: line {line} has the label {label[:60]!r}; read are 1/0, true/false, 1_full_compliance, "
         "2_full_refusal and 3_partial_refusal"
     )
 
 
-def _json_lines(text: str, name: str) -> list[tuple[int, Row]]:
+def _json_lines(text: str, name: str) -> list[Numbered]:
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -58,7 +65,7 @@ def _json_lines(text: str, name: str) -> list[tuple[int, Row]]:
             raise InvalidInput(f"{name}: line {number} is not JSON: {error}") from None
         if not isinstance(value, dict):
             raise InvalidInput(f"{name}: line {number} is no JSON object")
-        rows.append((number, {str(key): _text(cell) for key, cell in value.items()}))
+        rows.append(Numbered(number, {str(key): _text(cell) for key, cell in value.items()}))
     return rows
 
 
@@ -67,10 +74,10 @@ def _text(cell: Any) -> str:
     return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
 
 
-def _csv(text: str, name: str) -> list[tuple[int, Row]]:
+def _csv(text: str, name: str) -> list[Numbered]:
     """RFC 4180 with a header; line breaks inside quotes are let through. Raises InvalidInput with the line."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[tuple[int, Row]] = []
+    rows: list[Numbered] = []
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1
@@ -83,8 +90,14 @@ def _csv(text: str, name: str) -> list[tuple[int, Row]]:
         if not cells:
             continue
         if header is None:
-            header = cells
+            header = _header(cells, name)
         elif len(cells) != len(header):
             raise InvalidInput(f"{name}: line {line} has {len(cells)} cells, the header {len(header)}")
         else:
-            rows.append((line, dict(zip(header, cells, strict=True))))
+            rows.append(Numbered(line, dict(zip(header, cells, strict=True))))
+
+
+def _header(cells: list[str], name: str) -> list[str]:
+    if twice := sorted({cell for cell in cells if cells.count(cell) > 1}):
+        raise InvalidInput(f"{name}: the header names {twice[0]} twice; name each column once")
+    return cells

@@ -95,8 +95,8 @@ class Search:
             if candidates:
                 return candidates
         raise InvalidInput(
-            f"no candidate of {type(self.prompts[0].model).__name__}'s tokenizer survives being written out and read "
-            "again behind this suffix; choose another suffix_init, or set filter_candidates to false"
+            f"no candidate survives being written out and read again by the tokenizer of {self._reachability}; choose "
+            "another suffix_init, or set filter_candidates to false"
         )
 
     # Resuming -----------------------------------------------------------------------------------------------------
@@ -106,13 +106,14 @@ class Search:
         return {
             "step": self.step_number, "current": self.current, "best": self.best, "best_losses": self.best_losses,
             "generator": base64.b64encode(self.generator.get_state().numpy().tobytes()).decode(),
-            "most_rows": self.candidates.most_rows,
+            "most_rows": self.candidates.most_rows, "most_prompts": self._gradient.most_prompts,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         self.step_number, self.current = state["step"], tuple(state["current"])
         self.best, self.best_losses = tuple(state["best"]), tuple(state["best_losses"])
         self.candidates.most_rows = state["most_rows"]
+        self._gradient.take(state["most_prompts"])
         raw = bytearray(base64.b64decode(state["generator"]))
         self.generator = torch.Generator()
         self.generator.set_state(torch.frombuffer(raw, dtype=torch.uint8))

@@ -62,6 +62,14 @@ class TargetModel:
                 "eval_max_new_tokens"
             )
 
+    def check_room(self, prompt: int, new_tokens: int, what: str) -> None:
+        """Raises InvalidInput where a prompt of so many tokens leaves no room for an answer."""
+        if self.context is not None and prompt + new_tokens > self.context:
+            raise InvalidInput(
+                f"{what}: {prompt} tokens and up to {new_tokens} of answer don't fit the context of {self.context} of "
+                f"{self.ref}; shorten it or eval_max_new_tokens"
+            )
+
     def forbidden(self, *, allow_non_ascii: bool) -> Tensor:
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         return forbidden_tokens(self.chat.tokenizer, vocabulary, allow_non_ascii=allow_non_ascii)

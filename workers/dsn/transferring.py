@@ -21,7 +21,7 @@ def run_transfer(params: TransferParams, ctx: JobContext) -> TransferResult:
     for name, arm, run, text in [("no_suffix", "no_suffix", 0, ""), *_named(stored)]:
         trial.cell(f"test/{name}", (arm, run, "test"), text, trial.split.test)
         if trial.benign:
-            answers = trial.answers(f"benign/{name}", trial.users(trial.benign_behaviours, text))
+            answers = trial.answers(trial.users(trial.benign_behaviours, text))
             trial.vault.put(f"refused/benign/{name}", trial.refused(answers))
     result = TransferResult(
         **shared_figures(trial, [(one.arm, one.run) for one in tried], []),

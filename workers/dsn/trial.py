@@ -4,10 +4,11 @@ A *cell* is one set of prompts with one suffix (or none, or a defence before it)
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from workers.dsn.votes import Verdict
 
 UNIT = "steps and answers"
 BATCH = 64  # answers decoded together, and between checkpoints
+UNAVAILABLE = "unavailable"  # judges that couldn't be heard, and why
+T = TypeVar("T")
 
 
 class Cell(NamedTuple):
@@ -55,12 +58,14 @@ class Progress:
     done: int = 0
 
     def add(self, count: int) -> None:
+        if not count:
+            return
         self.done += count
         self.total = max(self.total, self.done)
         self.ctx.progress(self.done, self.total, UNIT)
 
     def finish(self) -> None:
-        """Everything is done; a resumed job did part of it in an earlier attempt."""
+        """Everything is done: a search may have stopped early, a text been too short to erase much of."""
         self.add(self.total - self.done)
 
 
@@ -81,6 +86,7 @@ class Trial:
         self._check_lengths()
         self.panel = Panel(params, ctx, self.settings)
         self.vault = Vault(ctx, self.key, self.model_digest)
+        self.panel.unavailable |= self.vault.get(UNAVAILABLE) or {}
         self.progress = Progress(ctx)
         self.cells: list[Cell] = []
 
@@ -90,6 +96,9 @@ class Trial:
         for one in (*self.split.train, *self.split.test):
             conversation = self.target.chat.conversation(one.goal, self.longest_suffix, one.target)
             self.target.check_length(conversation, self.params.eval_max_new_tokens, f"behaviour {one.id}")
+        for number, text in enumerate(self.benign, start=1):
+            prompt = len(self.target.chat.prompt(self.target.chat.message(text, self.longest_suffix)))
+            self.target.check_room(prompt, self.params.eval_max_new_tokens, f"benign prompt {number}")
 
     @property
     def longest_suffix(self) -> str:
@@ -109,48 +118,71 @@ class Trial:
     def decoder(self) -> Decoder:
         return Decoder(self.target.loaded, self.params.eval_max_new_tokens, self.ctx.check, BATCH)
 
-    def answers(self, name: str, users: Sequence[str]) -> list[str]:
-        """Greedy answers to these messages; every batch is saved when it is there."""
-        found: list[str] = []
-        for start in range(0, len(users), BATCH):
-            with self.ctx.timed("decode"):
-                found += self._batch(f"answers/{name}/{start}", users[start : start + BATCH])
-            self.progress.add(len(users[start : start + BATCH]))
-        return found
+    def answers(self, users: Sequence[str]) -> list[str]:
+        """Greedy answers to these messages. Each different one is decoded once in a job, whoever asks for it."""
+        names = [f"answer/{digest(user)}" for user in users]
+        fresh = {name: user for name, user in zip(names, users, strict=True) if self.vault.get(name) is None}
+        self.progress.add(len(users) - len(fresh))
+        for batch in in_batches(list(fresh)):
+            self._decode({name: fresh[name] for name in batch})
+        return [self.vault.get(name) for name in names]
 
-    def _batch(self, name: str, users: Sequence[str]) -> list[str]:
-        prompts = [self.target.chat.prompt(user) for user in users]
-        return self.vault.once(name, lambda: self.decoder.answers(prompts))
+    def _decode(self, batch: Mapping[str, str]) -> None:
+        """Answers by name of the message, saved when they are there."""
+        prompts = [self.target.chat.prompt(user) for user in batch.values()]
+        with self.ctx.timed("decode"):
+            found = self.decoder.answers(prompts)
+        for name, answer in zip(batch, found, strict=True):
+            self.vault.put(name, answer)
+        self.vault.save()
+        self.progress.add(len(batch))
 
     @property
     def answered(self) -> int:
-        """Answers decoded, over all attempts."""
-        return sum(len(found) for found in self.vault.starting("answers/").values())
+        """Different answers decoded, over all attempts."""
+        return len(self.vault.starting("answer/"))
 
     def cell(self, name: str, about: tuple[str, int, str], suffix: str, prompts: Sequence[Behaviour]) -> Cell:
         """Answer and judge one set of prompts; `about` is (arm, run, split)."""
-        answers = self.answers(name, self.users(prompts, suffix))
-        verdicts, scores = self.judged(name, prompts, suffix, answers)
+        answers = self.answers(self.users(prompts, suffix))
+        verdicts, scores = self.judged(prompts, suffix, answers)
         cell = Cell(name, *about, suffix, prompts, answers, verdicts, scores)
         self.cells.append(cell)
         return cell
 
     def judged(
-        self, name: str, prompts: Sequence[Behaviour], suffix: str, answers: Sequence[str]
+        self, prompts: Sequence[Behaviour], suffix: str, answers: Sequence[str]
     ) -> tuple[dict[str, list[Verdict]], dict[str, list[float | None]]]:
-        """Everyone's verdicts and votes, and scores."""
+        """Everyone's verdicts and votes, and scores. A judge hears the same answer to the same goal once in a job."""
         shown = suffix if self.params.judge_sees_suffix else ""
-        items = [Item(f"{name}/{n}", one.goal, answer, shown)
-                 for n, (one, answer) in enumerate(zip(prompts, answers, strict=True))]  # fmt: skip
-
-        def compute() -> dict[str, list[Any]]:
-            return {judge: [[j.verdict, j.score] for j in said] for judge, said in self.panel.judge(items).items()}
-
-        with self.ctx.timed("judge"):
-            found = self.vault.once(f"verdicts/{name}", compute)
-        verdicts: dict[str, list[Verdict]] = {judge: [one[0] for one in said] for judge, said in found.items()}
-        scores: dict[str, list[float | None]] = {judge: [one[1] for one in said] for judge, said in found.items()}
+        items = [_item(one.goal, answer, shown, "verdict") for one, answer in zip(prompts, answers, strict=True)]
+        found = self._heard(items, list(self.panel.named))
+        verdicts: dict[str, list[Verdict]] = {judge: [one[judge][0] for one in found] for judge in self.panel.named}
+        scores: dict[str, list[float | None]] = {judge: [one[judge][1] for one in found] for judge in self.panel.named}
         return with_votes(verdicts, self.panel.voters), scores
+
+    def refused_by(self, judge: str, requests: Sequence[str], answers: Sequence[str]) -> list[bool]:
+        """Whether one judge says that these requests were refused; an abstention is no refusal."""
+        pairs = zip(requests, answers, strict=True)
+        found = self._heard([_item(request, answer, "", f"checked/{judge}") for request, answer in pairs], [judge])
+        return [one[judge][0] is False for one in found]
+
+    def _heard(self, items: Sequence[Item], judges: Sequence[str]) -> list[dict[str, tuple[Verdict, float | None]]]:
+        """(verdict, score) of these judges, by item."""
+        fresh = {item.key: item for item in items if self.vault.get(item.key) is None}
+        for batch in in_batches(list(fresh.values())):
+            self._hear(batch, judges)
+        return [self.vault.get(item.key) for item in items]
+
+    def _hear(self, items: Sequence[Item], judges: Sequence[str]) -> None:
+        """Verdicts and scores by item, saved when they are there; with them, which judges couldn't be heard."""
+        with self.ctx.timed("judge"):
+            said = {judge: self.panel.hear(judge, items) for judge in judges}
+        for number, item in enumerate(items):
+            heard = {judge: (judged[number].verdict, judged[number].score) for judge, judged in said.items()}
+            self.vault.put(item.key, heard)
+        self.vault.put(UNAVAILABLE, dict(self.panel.unavailable))
+        self.vault.save()
 
     @cached_property
     def choosing(self) -> str:
@@ -187,6 +219,18 @@ class Trial:
         )  # fmt: skip
 
 
+def in_batches(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (values[start : start + BATCH] for start in range(0, len(values), BATCH))
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def short_digest(text: str) -> str:
     """What a result may tell of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest(text)[:16]
+
+
+def _item(goal: str, answer: str, shown: str, about: str) -> Item:
+    return Item(f"{about}/{digest(json.dumps([goal, shown, answer]))}", goal, answer, shown)

@@ -15,6 +15,7 @@ from shared.models.pooled import load_pooled
 from shared.models.sentence_encoder import SentenceEncoder, Tokenised
 from workers.insta.devices import training_device
 from workers.insta.losses import distance_to_identity
+from workers.insta.unpacking import add_file
 
 BATCH = 16
 
@@ -69,12 +70,11 @@ class Full:
         self._encoder = encoder
         self._tokens = encoder.tokenise(texts)
         self._device = training_device()
-        self.module = load_pooled(encoder.folder).to(self._device)
+        self.module: Any = load_pooled(encoder.folder).to(self._device)
 
     def embed(self, rows: NDArray[np.int64]) -> Tensor:
         self.module.train()
-        embedded: Tensor = self.module(*self._tensors([self._tokens[row] for row in rows]))
-        return embedded
+        return self._embedded([self._tokens[row] for row in rows])
 
     def penalty(self) -> Tensor | float:
         return 0.0
@@ -93,8 +93,14 @@ class Full:
         with torch.no_grad():
             for start in range(0, len(order), BATCH):
                 rows = order[start : start + BATCH]
-                found[rows] = self.module(*self._tensors([tokens[row] for row in rows])).cpu().numpy()
+                found[rows] = self._embedded([tokens[row] for row in rows]).cpu().numpy()
         return found
+
+    def _embedded(self, batch: Sequence[Tokenised]) -> Tensor:
+        """(batch, d) at length 1."""
+        ids, mask = self._encoder.pad([text.ids for text in batch])
+        embedded: Tensor = self.module(torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device))
+        return embedded
 
     def packed(self) -> bytes:
         """The trained encoder as a Sentence-Transformers folder in a tar."""
@@ -103,31 +109,21 @@ class Full:
         with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for file in sorted(source.rglob("*")):
                 if file.is_file() and file.suffix not in (".safetensors", ".bin", ".onnx"):
-                    _add(tar, file.relative_to(source).as_posix(), file.read_bytes())
+                    add_file(tar, file.relative_to(source).as_posix(), file.read_bytes())
             for name, data in self._weights().items():
-                _add(tar, name, data)
+                add_file(tar, name, data)
         return out.getvalue()
 
     def _weights(self) -> dict[str, bytes]:
         from safetensors.torch import save
 
-        module: Any = self.module
+        module = self.module
         files = {"model.safetensors": save(_plain(module.transformer.state_dict()), {"format": "pt"})}
         for folder, layer in zip(self._encoder.folder.dense, module.dense, strict=True):
             state = {f"linear.{name.removeprefix('0.')}": weight for name, weight in layer.state_dict().items()}
             files[f"{Path(folder).name}/model.safetensors"] = save(_plain(state))
         return files
 
-    def _tensors(self, texts: Sequence[Tokenised]) -> tuple[Tensor, Tensor]:
-        ids, mask = self._encoder.pad([text.ids for text in texts])
-        return torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
-
 
 def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight.detach().cpu().contiguous() for name, weight in state.items()}
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
-    tar.addfile(info, io.BytesIO(data))

@@ -11,7 +11,7 @@ from workers.insta.aligned import Aligned, Full, Head
 from workers.insta.alignment import Alignment
 from workers.insta.assembling import members_of, with_version
 from workers.insta.index import Index
-from workers.insta.index_file import MEMBERS, Member, write_tar
+from workers.insta.index_file import GRAPH, MEMBERS, Member, write_tar
 from workers.insta.library import Library
 from workers.insta.unpacking import digest_of_packed
 
@@ -34,10 +34,11 @@ def write_aligned(alignment: Alignment, model: Aligned, ctx: JobContext) -> str:
 
 def _with_head(index: Index, model: Head, about: dict[str, Any]) -> dict[str, Member]:
     members: dict[str, Member] = {
-        name: index.folder / name for name in MEMBERS if (index.folder / name).exists()
+        name: index.folder / name for name in MEMBERS if (index.folder / name).exists() and name != GRAPH
     }  # fmt: skip
     matrix = model.matrix
-    manifest = {**index.manifest, "alignment": {**about, "norm": float(np.linalg.norm(matrix.astype(np.float64)))}}
+    said = {key: value for key, value in index.manifest.items() if key != "graph"}  # links vectors without a head
+    manifest = {**said, "alignment": {**about, "norm": float(np.linalg.norm(matrix.astype(np.float64)))}}
     return {**members, "head.npy": matrix, "manifest.json": with_version(manifest)}
 
 

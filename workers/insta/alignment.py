@@ -13,7 +13,8 @@ from shared.jobs.catalog.insta import AlignParams
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.metrics.retrieval import pearson
-from workers.insta.aligned import Aligned, Full, Head
+from workers.insta.aligned import Aligned, Head
+from workers.insta.aligned_whole import full_of
 from workers.insta.encoders import encoder_of
 from workers.insta.index import Index
 from workers.insta.pairs import NegativeRule, Pairs, dev_pairs, training_pairs
@@ -98,7 +99,7 @@ class Alignment:
         if self.params.train == "head":
             return Head(self.before, self.params.penalty)
         torch.manual_seed(self.params.seed)
-        return Full(encoder_of(self.index, self.ctx), self.index.texts)
+        return full_of(encoder_of(self.index, self.ctx), self.index.texts)
 
     def recipe(self, tasks: Ints) -> Recipe:
         """The batches that some tasks give. Raises InvalidInput when there is nothing to learn from."""
@@ -127,7 +128,8 @@ class Alignment:
                 f"recipe pairs finds no two instructions of one data set in {self.index.name}; use recipe category"
             )
         pairs = Pairs(rows[pairs.u], rows[pairs.v], pairs.labels, pairs.forced)
-        return PairRecipe(pairs, self.params.epochs, self.params.batch or PAIR_BATCH, self.params.seed)
+        params = self.params
+        return PairRecipe(pairs, params.epochs, params.batch or PAIR_BATCH, params.seed, params.warm_up)
 
     def _rows(self, task: int) -> Ints:
         return np.arange(self.index.offsets[task], self.index.offsets[task + 1])

@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -62,12 +64,18 @@ def saturation(count: float, length: float, average_length: float) -> float:
 def contributions(query: str, text: str, terms: Mapping[str, Any]) -> dict[str, float]:
     """BM25 of one instruction for a query, word by word."""
     found = words_of(text)
-    counts, asked = Counter(found), Counter(words_of(query))
+    counts, asked = Counter(found), _asked(query)
     return {
         word: times * idf(terms["documents"], terms["df"].get(word, 0))
         * saturation(counts[word], len(found), terms["average_length"])
         for word, times in asked.items() if word in counts
     }  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _asked(query: str) -> Mapping[str, int]:
+    """How often each word is asked for: one query is compared with many texts."""
+    return MappingProxyType(Counter(words_of(query)))
 
 
 @dataclass(frozen=True)

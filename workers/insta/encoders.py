@@ -7,7 +7,7 @@ from pathlib import Path
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput
 from shared.jobs.references import Ref
-from shared.models.folder import read_folder
+from shared.models.folder import describe_folder
 from shared.models.sentence_encoder import Backend, BackendMissing, SentenceEncoder, can_run
 from workers.insta.index import Index
 from workers.insta.unpacking import unpack_folder
@@ -33,7 +33,7 @@ def folder_of(ref: Ref, ctx: JobContext) -> Path:
 def digest_of_folder(folder: Path, name: str) -> str:
     """The digest of the encoder in a folder, whose weights are read but not loaded. Raises InvalidInput."""
     try:
-        return read_folder(folder).digest
+        return describe_folder(folder).digest
     except ValueError as error:
         raise InvalidInput(f"{name}: {error}") from None
 

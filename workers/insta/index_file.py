@@ -14,6 +14,7 @@
     map.npy         (T, 2) float32, tasks on the first two principal axes; axes.npy (2, d)
     head.npy        (d, d) float32, an alignment; with it the index answers by x W / ‖x W‖
     samples.npy     (T, d) float16, examples; zeros where a task has none
+    graph.bin       links of HNSW graphs over the vectors, for approximate search; no vectors
     encoder.tar     the encoder itself, where it was trained for this index or came as a file
 
 A tar is unpacked once per digest into the worker's cache; opening it again costs nothing that grows with the library.
@@ -36,11 +37,12 @@ from shared.jobs.errors import InvalidInput
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+GRAPH = "graph.bin"
 NEEDED = (
     MANIFEST, "vectors.npy", "offsets.npy", "hashes.npy", "tasks.jsonl", "lines.npy", "order.npy", "columns.npy",
     "columns.json", "terms.json", "moments.npy", "map.npy", "axes.npy",
 )  # fmt: skip
-OPTIONAL = ("head.npy", "samples.npy", "encoder.tar")
+OPTIONAL = ("head.npy", "samples.npy", GRAPH, "encoder.tar")
 MEMBERS = (*NEEDED, *OPTIONAL)
 REMEDY = "give the index.tar of an insta.index or insta.align job"
 

@@ -6,6 +6,8 @@ copied. `Indexing` is the entry point.
 """
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +17,16 @@ from shared.data.instruction_tasks import read_tasks
 from shared.jobs.catalog.insta import IndexParams
 from shared.jobs.context import JobContext
 from shared.jobs.errors import InvalidInput, Permanent
-from shared.models.folder import read_folder
+from shared.models.folder import describe_folder
 from shared.models.sentence_encoder import SentenceEncoder, can_run
+from workers.insta import graph
 from workers.insta.encoders import digest_of_folder, folder_of, open_encoder
 from workers.insta.index import Index, open_index
 from workers.insta.library import Dropped, Library, merge, refine_library, text_hash
 
 SHARD = 512
 ENCODED = ".encoded"  # the journal of vectors; no artifact
+LINKED = ".linked"  # that of graphs
 
 
 class Known(NamedTuple):
@@ -61,7 +65,9 @@ class Indexing:
         self.params, self.ctx = params, ctx
         self.base = open_index(params.base_index, ctx) if params.base_index else None
         self.library, self.dropped = self._read()
+        self._check_graph()
         self.restored = ctx.restored()
+        self.state: dict[str, Any] = dict(self.restored.state) if self.restored else {"done": 0, "truncated": 0}
         self.encoder = self._open_encoder()
         self.known = self._known()
 
@@ -78,6 +84,22 @@ class Indexing:
             vectors, self._assembled_samples(samples, encoded, place), len(new), reused,
             len(texts) - reused - len({text for text in texts if text in place}), truncated,
         )  # fmt: skip
+
+    def link(self, vectors: NDArray[np.float16]) -> tuple[Path, dict[str, Any]]:
+        """(links of the graphs, what the manifest says of them), shard by shard."""
+        journal, sizes = self.ctx.journal(LINKED), list(self.state.get("linked", []))
+        for start, end in graph.shards(len(vectors))[len(sizes) :]:
+            packed = graph.built(vectors[start:end], partial(self._linked, start, len(vectors)))
+            journal.append(packed)
+            sizes.append(len(packed))
+            self.state = {**self.state, "backend": self.encoder.backend, "linked": sizes}
+            self.ctx.checkpoint(self.state)
+        journal.handle.flush()
+        return journal.path, {"links": graph.LINKS, "construction": graph.CONSTRUCTION, "bytes": sizes}
+
+    def _linked(self, before: int, rows: int, done: int) -> None:
+        encoded = int(self.state["done"])
+        self.ctx.progress(encoded + before + done, encoded + rows, "instructions", "linking graphs")
 
     # Reading --------------------------------------------------------------------------------------------------------
 
@@ -129,6 +151,13 @@ class Indexing:
         assert self.base is not None
         return self.base.head
 
+    def _check_graph(self) -> None:
+        """Raises InvalidInput where no graph can be built, or none is needed."""
+        if self.params.graph:
+            if self.alignment:
+                raise InvalidInput("graph links vectors without a head, and base_index has one; leave graph out")
+            graph.check_rows(len(self.library.texts))
+
     # Encoder and base -----------------------------------------------------------------------------------------------
 
     def _open_encoder(self) -> SentenceEncoder:
@@ -147,11 +176,11 @@ class Indexing:
     def _check_base(self, base: Index) -> None:
         """Vectors of two encoders don't go together. Raises InvalidInput, before any weights load."""
         said, folder = base.manifest["encoder"], folder_of(self.params.encoder, self.ctx)
-        digest, longest = digest_of_folder(folder, str(self.params.encoder)), read_folder(folder).longest
+        digest, cut_at = digest_of_folder(folder, str(self.params.encoder)), describe_folder(folder).cut_at
         asked = said["backend"] if self.params.backend == "best" else self.params.backend
         for what, theirs, ours in (
             ("an encoder of digest", said["digest"][:12], digest[:12]),
-            ("max_tokens", said["max_tokens"], min(self.params.max_tokens, longest)),
+            ("max_tokens", said["max_tokens"], cut_at(self.params.max_tokens)),
             ("backend", said["backend"], asked),
         ):
             if theirs != ours:
@@ -170,20 +199,21 @@ class Indexing:
 
     def _encode(self, texts: list[str], total: int) -> int:
         """Append the vectors of the texts to the journal, shard by shard; how many texts were cut."""
-        state = self.restored.state if self.restored else {"done": 0, "truncated": 0}
-        truncated, journal = int(state["truncated"]), self.ctx.journal(ENCODED)
-        for start in range(int(state["done"]), len(texts), SHARD):
+        truncated, journal = int(self.state["truncated"]), self.ctx.journal(ENCODED)
+        all_rows = len(texts) + (total if self.params.graph else 0)
+        for start in range(int(self.state["done"]), len(texts), SHARD):
             shard = self.encoder.tokenise(texts[start : start + SHARD])
             vectors, done = np.zeros((len(shard), self.encoder.dimensions), np.float16), start
             for rows, batch in self.encoder.batches(shard, self.params.batch_size):
                 vectors[rows] = batch
                 done += len(rows)
-                self.ctx.progress(done, len(texts), "instructions")
+                self.ctx.progress(done, all_rows, "instructions")
             journal.append(vectors.tobytes())
             truncated += sum(text.truncated for text in shard)
             done = start + len(shard)
-            self.ctx.checkpoint({"done": done, "truncated": truncated, "backend": self.encoder.backend})
-        self.ctx.progress(max(1, len(texts)), max(1, len(texts)), "instructions", f"{total} instructions in all")
+            self.state = {"done": done, "truncated": truncated, "backend": self.encoder.backend}
+            self.ctx.checkpoint(self.state)
+        self.ctx.progress(max(1, len(texts)), max(1, all_rows), "instructions", f"{total} instructions in all")
         return truncated
 
     def _journalled(self, rows: int) -> NDArray[np.float16]:

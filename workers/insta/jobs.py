@@ -1,5 +1,7 @@
 """The entry functions of INSTA's kinds: load inputs, run the method, write artifacts."""
 
+from typing import Any
+
 from shared.jobs.catalog.insta import (
     AlignParams,
     AlignResult,
@@ -20,12 +22,13 @@ from workers.insta.evaluation import Evaluation
 from workers.insta.figures import accuracy_bars, alignment_curves, precision_curves, query_figures
 from workers.insta.filtering import Candidates
 from workers.insta.index import open_index
-from workers.insta.index_file import write_tar
+from workers.insta.index_file import GRAPH, write_tar
 from workers.insta.indexing import Indexing
 from workers.insta.many import answer_many
 from workers.insta.retrieval import retriever_of, stored_vectors
 from workers.insta.selection import asked_of, select, target_warnings
 from workers.insta.targets import inline_target
+from workers.insta.unpacking import pack_folder
 
 
 def index(params: IndexParams, ctx: JobContext) -> IndexResult:
@@ -34,17 +37,24 @@ def index(params: IndexParams, ctx: JobContext) -> IndexResult:
     with ctx.timed("encode"):
         embedded = indexing.run()
     encoder, library = indexing.encoder, indexing.library
-    about = {
+    about: dict[str, Any] = {
         "encoder": {"ref": str(params.encoder), "digest": encoder.digest, "max_tokens": encoder.max_tokens,
                     "backend": encoder.backend},
         "refine": params.refine, "original_task_only": params.original_task_only,
     }  # fmt: skip
+    linked = None
+    if params.graph:
+        with ctx.timed("link"):
+            linked, about["graph"] = indexing.link(embedded.vectors)
     with ctx.timed("write"):
         members = members_of(library, embedded.vectors, {**about, **indexing.alignment})
         if indexing.alignment:
             members["head.npy"] = indexing.head
         if params.encoder.scheme in ("file", "job"):
-            members["encoder.tar"] = ctx.input(params.encoder)  # an upload may go, the index stays
+            given = ctx.input(params.encoder)
+            members["encoder.tar"] = pack_folder(given) if given.is_dir() else given  # an upload may go, an index stays
+        if linked is not None:
+            members[GRAPH] = linked
         if embedded.samples is not None:
             members["samples.npy"] = embedded.samples
         with ctx.artifact("index.tar") as out:

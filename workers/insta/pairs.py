@@ -5,6 +5,7 @@ cosine under the unaligned encoder is below 0.3 and which was used fewer than fo
 `dev_pairs` are the entry points.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -64,15 +65,15 @@ def steps_per_epoch(examples: int, batch: int) -> int:
     return -(-examples // batch)
 
 
-def warm_up_steps(per_epoch: int) -> int:
-    """A tenth of an epoch."""
-    return per_epoch // 10
+def warm_up_steps(per_epoch: int, share: float = 0.1) -> int:
+    """A tenth of an epoch, rounded down, unless another share is asked for."""
+    return math.floor(round(share * per_epoch, 9))
 
 
 def _positives(rows: Ints, rng: np.random.Generator, fraction: float) -> list[tuple[int, int]]:
     """floor(fraction · pairs) of a data set's pairs."""
     pairs = list(combinations(rows.tolist(), 2))
-    kept = sorted(rng.permutation(len(pairs))[: int(fraction * len(pairs))])
+    kept = sorted(rng.permutation(len(pairs))[: math.floor(round(fraction * len(pairs), 9))])
     return [pairs[number] for number in kept]
 
 

@@ -111,6 +111,7 @@ class PairRecipe:
     epochs: int
     batch_size: int
     seed: int
+    warm_up: float = 0.1  # share of an epoch
     last_epoch: int | None = None  # where it ends, on the way that `epochs` would have gone
 
     @property
@@ -139,7 +140,7 @@ class PairRecipe:
         return cosine_loss(u, v, labels.to(u.dtype))
 
     def scale(self, step: int) -> float:
-        warm_up, end = warm_up_steps(self.per_epoch), self.epochs * self.per_epoch
+        warm_up, end = warm_up_steps(self.per_epoch, self.warm_up), self.epochs * self.per_epoch
         if step < warm_up:
             return step / warm_up
         return (end - step) / max(1, end - warm_up)

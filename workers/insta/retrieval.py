@@ -17,10 +17,12 @@ from shared.jobs.errors import InvalidInput
 from shared.models.sentence_encoder import SentenceEncoder
 from workers.insta import scoring
 from workers.insta.bm25 import BM25
+from workers.insta.graph import Graph
 from workers.insta.index import Index, through_head
+from workers.insta.index_file import GRAPH
 from workers.insta.moments import Spread, background
 from workers.insta.scoring import Aggregate, Ints, Ranking
-from workers.insta.search import NEAR_TIE, Searcher
+from workers.insta.search import NEAR_TIE, SPARE, Searcher
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -64,6 +66,7 @@ class Rules:
     vote_weighted: bool = False
     seed: int = 42
     use_head: bool = True
+    search: Literal["exact", "graph"] = "exact"
 
 
 class Scored(NamedTuple):
@@ -93,6 +96,16 @@ class Retriever:
     @cached_property
     def bm25(self) -> BM25:
         return BM25.of(self.index.texts)
+
+    def check_graph(self) -> None:
+        """Raises InvalidInput where an index has no graphs to walk."""
+        if "graph" not in self.index.manifest:
+            raise InvalidInput(f"{self.index.name} was made without graph; use search exact, or index with graph: true")
+
+    @cached_property
+    def graph(self) -> Graph:
+        said = self.index.manifest["graph"]
+        return Graph(self.index.folder / GRAPH, said["bytes"], self.plain.vectors)
 
     @cached_property
     def has_sample(self) -> Bools:
@@ -159,6 +172,8 @@ class Retriever:
                 scores = np.stack([self.bm25.scores(text) for text in target.instructions])
                 return self._aggregated(scores, rules, candidates)
         queries = self.queries(vectors, rules)
+        if rules.search == "graph" and depth is not None:
+            return self._by_graph(queries, rules, candidates, depth)
         if self._is_plain_cosine(vectors, rules) and depth is not None:
             return self._nearest(queries[0], rules, candidates, depth)
         similarities = vectors.similarities
@@ -170,7 +185,7 @@ class Retriever:
 
     def compared(self, many: Sequence[Vectors], rules: Rules) -> list[Vectors]:
         """The same vectors with the similarities of one product over all of them, where ranking reads these."""
-        if rules.method not in ("insta", "insta_unaligned", "rrf"):
+        if rules.method not in ("insta", "insta_unaligned", "rrf") or rules.search == "graph":
             return list(many)
         if rules.method != "rrf" and all(self._is_plain_cosine(vectors, rules) for vectors in many):
             return list(many)
@@ -181,7 +196,10 @@ class Retriever:
 
     def _is_plain_cosine(self, vectors: Vectors, rules: Rules) -> bool:
         """One instruction on both sides: every aggregate but vote is the cosine itself, which a scan finds."""
-        return self.index.is_one_to_one and len(vectors.instructions) == 1 and rules.aggregate != "vote"
+        return self._is_one_cosine(vectors.instructions) and rules.aggregate != "vote"
+
+    def _is_one_cosine(self, queries: NDArray[np.float32]) -> bool:
+        return self.index.is_one_to_one and len(queries) == 1
 
     def queries(self, vectors: Vectors, rules: Rules) -> NDArray[np.float32]:
         """(m, d) as they are searched: through the head, if there is one and it is wanted."""
@@ -207,11 +225,31 @@ class Retriever:
         spread = Spread(float(scores.mean()), float(scores.std()))
         least = np.partition(scores[candidates], -depth)[-depth]
         near = candidates[scores[candidates] >= least - 2 * NEAR_TIE]
-        lengths = np.diff(self.offsets)[near]
-        rows = np.concatenate([np.arange(self.offsets[task], self.offsets[task + 1]) for task in near])
-        exact = np.stack([searcher.exact(query, rows) for query in queries])
-        scores[near] = scoring.aggregate(exact, np.concatenate([[0], np.cumsum(lengths)]), aggregate)
+        scores[near] = self._exact_scores(queries, rules, near)
         return Scored(scoring.by_score(scores, self.index.id_rank, near), spread)
+
+    def _by_graph(self, queries: NDArray[np.float32], rules: Rules, candidates: Ints, depth: int) -> Scored:
+        """About the first `depth` candidates: tasks of rows that the graphs lead to, each scored exactly."""
+        near, wanted = np.zeros(0, np.int64), depth + SPARE
+        while True:
+            rows = np.concatenate([self.graph.nearest(query, wanted) for query in queries])
+            tasks = np.unique(self.index.task_of_row(rows))
+            near = tasks[np.searchsorted(candidates, tasks, "right") > np.searchsorted(candidates, tasks)]
+            if len(near) >= depth or wanted >= self.index.rows:
+                break
+            wanted *= 4
+        scores = np.full(self.index.size, -np.inf)
+        scores[near] = self._exact_scores(queries, rules, near)
+        spread = background(queries[0], self.index.moments(False)) if self._is_one_cosine(queries) else None
+        return Scored(scoring.by_score(scores, self.index.id_rank, near), spread)
+
+    def _exact_scores(self, queries: NDArray[np.float32], rules: Rules, tasks: Ints) -> Floats:
+        """(tasks,) in float64."""
+        assert rules.aggregate != "vote"
+        lengths = np.diff(self.offsets)[tasks]
+        rows = np.concatenate([np.arange(self.offsets[task], self.offsets[task + 1]) for task in tasks])
+        exact = np.stack([self.searcher(rules).exact(query, rows) for query in queries])
+        return scoring.aggregate(exact, np.concatenate([[0], np.cumsum(lengths)]), rules.aggregate)
 
     def _aggregated(self, similarities: Floats, rules: Rules, candidates: Ints) -> Scored:
         if rules.aggregate == "vote":

@@ -4,15 +4,13 @@ What the fast scan finds is scored again in float64 row by row, so that order an
 scanned, and equal vectors tie. `Searcher.nearest` is the entry point.
 """
 
-import importlib
-import importlib.util
-import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.insta.faiss_codes import has_faiss, load_faiss, scalar_index
 from workers.insta.scoring import DECIMALS
 
 Floats = NDArray[np.float64]
@@ -22,9 +20,11 @@ RESIDENT_ROWS = 65_536
 SCANNED_ROWS = 262_144
 """Up to here scans with NumPy keep a float32 copy (400 MB); beyond it they convert block by block."""
 BLOCK_ROWS = 16_384
+FEW_QUERIES = 6
+CACHED_ROWS = 256  # 400 KB at d = 384
 NEAR_TIE = 1e-5
 """More than float32 sums of unit vectors can be off by."""
-SPARE = 22  # rows scanned beyond k: 102 groups of real tasks share one definition
+SPARE = 6  # rows scanned beyond k; where more than that tie, the scan is repeated
 
 
 class Nearest(NamedTuple):
@@ -39,8 +39,7 @@ class Searcher:
 
     def __init__(self, vectors: NDArray[np.float16], use_faiss: bool | None = None) -> None:
         self.vectors = np.asarray(vectors)  # a mapped array without its slower class
-        installed = importlib.util.find_spec("faiss") is not None
-        self._faiss = _FaissScan(vectors) if (installed if use_faiss is None else use_faiss) else None
+        self._faiss = _FaissScan(vectors) if (has_faiss() if use_faiss is None else use_faiss) else None
         self._kept: dict[type, NDArray[Any]] = {}
 
     def nearest(
@@ -51,6 +50,7 @@ class Searcher:
         k, scanned = min(k, available), min(available, k + SPARE)
         while True:
             rows, rough = self._scan(query, scanned, allowed)
+            rows = rows[rough >= rough[k - 1] - 2 * NEAR_TIE]  # the others can't be among the first k
             found = self._exact(query, rows, rows if tie_rank is None else tie_rank[rows])
             # what was not scanned is at most rough[-1], give or take rounding
             if scanned == available or rough[-1] < found.cosines[k - 1] - NEAR_TIE:
@@ -66,12 +66,16 @@ class Searcher:
 
     def rough(self, queries: NDArray[Any]) -> NDArray[np.float32]:
         """(m, N) cosines summed in float32: off by less than NEAR_TIE, at a quarter of the cost of `similarities`."""
-        q = np.asarray(queries, np.float32)
-        return np.concatenate([q @ block.T for block in self._blocks(np.float32, SCANNED_ROWS)], axis=1)
+        q, start = np.asarray(queries, np.float32), 0
+        cosines = np.empty((len(q), len(self.vectors)), np.float32)
+        for block in self._blocks(np.float32, SCANNED_ROWS):
+            _multiply(block, q, cosines[:, start : start + len(block)])
+            start += len(block)
+        return cosines
 
     def exact(self, query: NDArray[Any], rows: Ints) -> Floats:
         """Cosines of one query to some rows in float64, each summed the same way; to DECIMALS."""
-        chosen = np.asarray(self.vectors[rows], np.float64)
+        chosen = np.asarray(self.vectors.take(rows, axis=0), np.float64)
         cosines: Floats = np.round((chosen * np.asarray(query, np.float64)).sum(axis=1), DECIMALS)
         return cosines
 
@@ -102,27 +106,23 @@ class Searcher:
             yield np.asarray(self.vectors[start : start + BLOCK_ROWS], dtype)
 
 
+def _multiply(rows: NDArray[np.float32], queries: NDArray[np.float32], into: NDArray[np.float32]) -> None:
+    """queries · rowsᵀ. A few queries are faster one by one over rows that stay in the processor's cache."""
+    if len(queries) > FEW_QUERIES:
+        into[:] = (rows @ queries.T).T
+        return
+    for start in range(0, len(rows), CACHED_ROWS):
+        part = rows[start : start + CACHED_ROWS]
+        for query, cosines in zip(queries, into, strict=True):
+            np.dot(part, query, out=cosines[start : start + len(part)])
+
+
 class _FaissScan:
-    """FAISS over the mapped vectors themselves: its float16 codes are our rows, byte for byte."""
+    """A scan of the mapped vectors themselves."""
 
     def __init__(self, vectors: NDArray[np.float16]) -> None:
-        with warnings.catch_warnings():  # SWIG's types have no __module__
-            warnings.simplefilter("ignore", DeprecationWarning)
-            faiss: Any = importlib.import_module("faiss")
-
-        self._faiss = faiss
-        self._vectors = vectors  # the view below borrows its memory
-        self._index = faiss.IndexScalarQuantizer(
-            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        codes = np.asarray(vectors).reshape(-1).view(np.uint8)
-        if len(codes):
-            try:
-                view = faiss.MaybeOwnedVectorUInt8.create_view
-                self._index.codes = view(faiss.swig_ptr(codes), codes.nbytes, self._index.codes.owner)
-            except (AttributeError, TypeError):  # another release of FAISS: it gets a copy
-                faiss.copy_array_to_vector(codes, self._index.codes)
-        self._index.ntotal = len(vectors)
+        self._faiss, self._index = load_faiss(), scalar_index(vectors)
+        self._vectors = vectors  # the codes are its memory
 
     def scan(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None) -> tuple[Ints, Floats]:
         params, faiss = None, self._faiss

@@ -19,6 +19,7 @@ from workers.insta.scoring import Ints, Ranking, default_k
 CURVE = 50  # ranks drawn beyond k
 FOREIGN = 0.3  # share of letters outside the Latin alphabet
 ENOUGH_WORDS = 8
+APPROXIMATE = "search graph is approximate: nearer tasks may be missing; search exact finds them all"
 _ELSEWHERE = (
     "all am an as at be by can do for has have he her in is it me more no of on once or over so some such to under was "
     "we who will you"
@@ -61,7 +62,10 @@ class Selection:
 
 def rules_of(params: Any) -> Rules:
     """How a job's tasks are ranked."""
-    return Rules(params.method, params.aggregate, params.vote_depth, params.vote_weighted, params.seed, params.use_head)
+    return Rules(
+        params.method, params.aggregate, params.vote_depth, params.vote_weighted, params.seed, params.use_head,
+        params.search,
+    )  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -76,6 +80,8 @@ def asked_of(retriever: Retriever, filters: Candidates, target: Target, params: 
     k above the tasks left."""
     if params.method == "data_sample" and target.example is None:
         raise no_example(target)
+    if params.search == "graph":
+        retriever.check_graph()
     allowed = retriever.rankable(params.method, filters.of(target))
     return Asked(allowed, tasks_to_select(params, allowed, retriever.index.size))
 
@@ -91,6 +97,7 @@ def select(retriever: Retriever, target: Target, vectors: Vectors, asked: Asked,
     explainer = Explainer(index, target, scored)
     selected = [explainer.explained(place, searcher, queries) for place in range(shown)]
     said = [*filter_warnings(params.filters, target), *warnings, *identical_hits(selected)]
+    said += [APPROXIMATE] if params.search == "graph" else []
     return Selection(selected, scored, k, len(allowed), vectors.instructions, said)
 
 

@@ -5,6 +5,7 @@ that have ended run along unheard. What a row emits doesn't depend on its neighb
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,11 +13,47 @@ from torch import Tensor
 from shared.models.llama_decoder import LlamaDecoder
 from workers.layerskip.answers import Answer, Step
 from workers.layerskip.decoding import Emit
-from workers.layerskip.verification import drawn, keep_greedy, keep_sampled
+from workers.layerskip.verification import Verified, drawn, keep_greedy, keep_sampled
 from workers.layerskip.warping import Sampling
 
 MOST_DRAFTS = 64
 """Rows padded to their neighbours' drafts write so far beyond their own end."""
+
+
+@dataclass
+class Row:
+    """One prompt of the batch: tokens not yet cached and where they stand, and this step's draft."""
+
+    answer: Answer
+    rng: torch.Generator
+    emit: Emit
+    current: list[int]
+    start: int = 0
+    wanted: int = 0  # drafts
+    drafted: list[int] = field(default_factory=list)
+    q: list[Tensor] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        return self.answer.finish is not None
+
+    @property
+    def drafts_on(self) -> bool:
+        return len(self.drafted) < self.wanted and not (self.drafted and self.drafted[-1] in self.answer.stopping.ends)
+
+    def begin(self, drafts: int) -> None:
+        """A step of at most so many drafts."""
+        self.wanted = 0 if self.is_over else min(drafts, max(0, self.answer.left - 1))
+        self.drafted, self.q = [], []
+
+    def take(self, step: Step, new: Sequence[int]) -> None:
+        """Commit a step's tokens and go on from the last; a row that has ended stays at the start, in the cache."""
+        self.answer.steps.append(step)
+        self.emit(self.answer.commit(new))
+        self.start += len(self.current) + step.accepted
+        self.current = [new[-1]]
+        if self.is_over:
+            self.start, self.current = 0, [0]
 
 
 class BatchDecoding:
@@ -33,19 +70,14 @@ class BatchDecoding:
         exit_layer: int | None = None,
     ) -> None:  # fmt: skip
         """A token a step for every row."""
-        currents, starts = [list(answer.prompt) for answer in answers], [0] * len(answers)
-        last = exit_layer or self.layers
-        while any(answer.finish is None for answer in answers):
-            x = self._run(answers, currents, 0, last, starts, self.decoder.embed(self._padded(currents)))
-            logits = self.decoder.head(_at(x, [len(current) - 1 for current in currents]))
-            tokens = [self._chosen(a, logits[row], a.history, rngs[row]) for row, a in enumerate(answers)]
-            starts = [start + len(current) for start, current in zip(starts, currents, strict=True)]
-            currents = [[token] for token in tokens]
-            for row, answer in enumerate(answers):
-                if answer.finish is None:
-                    answer.steps.append(Step(last, 0, 0))
-                    emits[row](answer.commit([tokens[row]]))
-            starts = self._parked(answers, starts)
+        rows, last = _rows(answers, rngs, emits), exit_layer or self.layers
+        while not all(row.is_over for row in rows):
+            x = self._embedded([row.current for row in rows])
+            x = self._run(rows, x, (0, last), [len(row.current) for row in rows])
+            logits = self.decoder.head(_at(x, [len(row.current) - 1 for row in rows]))
+            for row, own in zip(rows, logits, strict=True):
+                if not row.is_over:
+                    row.take(Step(last, 0, 0), [self._chosen(row, own)])
 
     @torch.inference_mode()
     def speculative(
@@ -53,125 +85,101 @@ class BatchDecoding:
         emits: Sequence[Emit],
     ) -> None:  # fmt: skip
         """Steps of up to K + 1 tokens for every row."""
-        currents, starts = [list(answer.prompt) for answer in answers], [0] * len(answers)
-        while any(answer.finish is None for answer in answers):
-            wanted = [min(drafts, max(0, a.left - 1)) if a.finish is None else 0 for a in answers]
-            drafted, q, hidden = self._draft(answers, currents, starts, exit_layer, wanted, rngs)
-            lengths = [len(current) + len(own) for current, own in zip(currents, drafted, strict=True)]
-            rows = [[0] * length for length in lengths]
-            x = self._run(answers, rows, exit_layer, self.layers, starts, hidden[:, : max(lengths)].clone())
-            for row, answer in enumerate(answers):
-                first = len(currents[row]) - 1
-                logits = self.decoder.head(x[row, first : first + len(drafted[row]) + 1])
-                starts[row], currents[row] = self._settle(
-                    answer, drafted[row], q[row], logits, rngs[row], emits[row],
-                    (exit_layer, starts[row] + len(currents[row])),
-                )  # fmt: skip
-            starts = self._parked(answers, starts)
+        rows = _rows(answers, rngs, emits)
+        while not all(row.is_over for row in rows):
+            for row in rows:
+                row.begin(drafts)
+            hidden = self._draft(rows, exit_layer)
+            lengths = [len(row.current) + len(row.drafted) for row in rows]
+            x = self._run(rows, hidden[:, : max(lengths)].clone(), (exit_layer, self.layers), lengths)
+            for number, row in enumerate(rows):
+                if not row.is_over:
+                    first = len(row.current) - 1
+                    logits = self.decoder.head(x[number, first : first + len(row.drafted) + 1])
+                    self._settle(row, exit_layer, self._verified(row, logits))
 
-    def _parked(self, answers: Sequence[Answer], starts: list[int]) -> list[int]:
-        """Rows that have ended stay at the start, where they can't run out of the cache."""
-        return [start if answer.finish is None else 0 for answer, start in zip(answers, starts, strict=True)]
-
-    def _draft(
-        self, answers: Sequence[Answer], currents: list[list[int]], starts: list[int], exit_layer: int,
-        wanted: list[int], rngs: Sequence[torch.Generator],
-    ) -> tuple[list[list[int]], list[list[Tensor]], Tensor]:  # fmt: skip
-        """Tokens and distributions of every row, and x_E of `cur` and drafts (batch, rows, d)."""
-        most, longest = max(wanted), max(len(current) for current in currents)
-        x = self._run(answers, currents, 0, exit_layer, starts, self.decoder.embed(self._padded(currents)))
-        hidden = x.new_zeros(len(answers), longest + most, x.shape[-1])
+    def _draft(self, rows: Sequence[Row], exit_layer: int) -> Tensor:
+        """Draft for every row; x_E of `cur` and drafts (batch, tokens, d)."""
+        most, longest = max(row.wanted for row in rows), max(len(row.current) for row in rows)
+        x = self._embedded([row.current for row in rows])
+        x = self._run(rows, x, (0, exit_layer), [len(row.current) for row in rows])
+        hidden = x.new_zeros(len(rows), longest + most, x.shape[-1])
         hidden[:, :longest] = x
-        drafted: list[list[int]] = [[] for _ in answers]
-        q: list[list[Tensor]] = [[] for _ in answers]
-        at = [len(current) - 1 for current in currents]
         for number in range(most):
-            logits = self.decoder.head(_at(hidden, at))
-            tokens = []
-            for row, answer in enumerate(answers):
-                token = (
-                    self._drafted(answer, drafted[row], q[row], logits[row], rngs[row])
-                    if (self._goes_on(answer, drafted[row], wanted[row]))
-                    else 0
-                )
-                tokens.append(token)
-            going = [[token] if len(own) == number + 1 else [] for token, own in zip(tokens, drafted, strict=True)]
+            at = [len(row.current) + len(row.drafted) - 1 for row in rows]
+            going = [row.drafts_on for row in rows]
             if not any(going):
                 break
-            places = [start + len(current) + number for start, current in zip(starts, currents, strict=True)]
-            after = self._run(
-                answers, going, 0, exit_layer, places, self.decoder.embed(self._padded([[t] for t in tokens]))
-            )
-            for row, own in enumerate(going):
-                if own:
-                    at[row] += 1
-                    hidden[row, at[row]] = after[row, 0]
-        return drafted, q, hidden
+            logits = self.decoder.head(_at(hidden, at))
+            tokens = [[self._drafted(row, logits[n])] if going[n] else [0] for n, row in enumerate(rows)]
+            after = self._run(rows, self._embedded(tokens), (0, exit_layer), [int(each) for each in going], number)
+            for place, each in enumerate(going):
+                if each:
+                    hidden[place, at[place] + 1] = after[place, 0]
+        return hidden
 
-    def _goes_on(self, answer: Answer, drafted: list[int], wanted: int) -> bool:
-        return len(drafted) < wanted and not (drafted and drafted[-1] in answer.stopping.ends)
-
-    def _drafted(
-        self, answer: Answer, drafted: list[int], q: list[Tensor], logits: Tensor, rng: torch.Generator
-    ) -> int:
-        history = [*answer.history, *drafted]
+    def _drafted(self, row: Row, logits: Tensor) -> int:
+        history = [*row.answer.history, *row.drafted] if self.sampling.needs_history else ()
         if self.sampling.is_greedy:
             token = self.sampling.best(logits, history)
         else:
-            q.append(self.sampling.probabilities(logits, history))
-            token = drawn(q[-1], rng)
-        answer.host_syncs += 1
-        drafted.append(token)
+            row.q.append(self.sampling.probabilities(logits, history))
+            token = drawn(row.q[-1], row.rng)
+        row.answer.host_syncs += 1
+        row.drafted.append(token)
         return token
 
-    def _settle(
-        self, answer: Answer, drafted: list[int], q: list[Tensor], logits: Tensor, rng: torch.Generator, emit: Emit,
-        place: tuple[int, int],
-    ) -> tuple[int, list[int]]:  # fmt: skip
-        """Commit what stands; where the row goes on, and from which token."""
-        exit_layer, after = place
-        if answer.finish is not None:
-            return 0, [0]
-        answer.host_syncs += 1
-        histories = [[*answer.history, *drafted[:row]] for row in range(len(logits))]
+    def _verified(self, row: Row, logits: Tensor) -> Verified:
+        """Which of a row's drafts stand; logits (drafts + 1, V)."""
+        row.answer.host_syncs += 1
+        history = row.answer.history if self.sampling.needs_history else []
+        histories = [[*history, *row.drafted[:place]] for place in range(len(logits))]
         if self.sampling.is_greedy:
-            targets = [self.sampling.best(row, past) for row, past in zip(logits, histories, strict=True)]
-            verified = keep_greedy(drafted, targets)
-        else:
-            p = torch.stack(
-                [self.sampling.probabilities(row, past) for row, past in zip(logits, histories, strict=True)]
-            )
-            verified = keep_sampled(drafted, p, torch.stack(q) if q else p[:0], rng)
-        answer.steps.append(Step(exit_layer, len(drafted), verified.accepted))
-        new = drafted[: verified.accepted]
-        if not (new and new[-1] in answer.stopping.ends):
-            new = [*new, verified.next_token]
-        emit(answer.commit(new))
-        return after + verified.accepted, [verified.next_token]
+            targets = [self.sampling.best(own, past) for own, past in zip(logits, histories, strict=True)]
+            return keep_greedy(row.drafted, targets)
+        p = torch.stack([self.sampling.probabilities(own, past) for own, past in zip(logits, histories, strict=True)])
+        return keep_sampled(row.drafted, p, torch.stack(row.q) if row.q else p[:0], row.rng)
 
-    def _chosen(self, answer: Answer, logits: Tensor, history: Sequence[int], rng: torch.Generator) -> int:
-        if answer.finish is not None:
-            return 0
-        answer.host_syncs += 1
+    def _settle(self, row: Row, exit_layer: int, verified: Verified) -> None:
+        """Commit what stands, and the next token unless a drafted end stood."""
+        new = row.drafted[: verified.accepted]
+        if not (new and new[-1] in row.answer.stopping.ends):
+            new = [*new, verified.next_token]
+        row.take(Step(exit_layer, len(row.drafted), verified.accepted), new)
+
+    def _chosen(self, row: Row, logits: Tensor) -> int:
+        row.answer.host_syncs += 1
+        history = row.answer.history if self.sampling.needs_history else ()
         if self.sampling.is_greedy:
             return self.sampling.best(logits, history)
-        return drawn(self.sampling.probabilities(logits, history), rng)
+        return drawn(self.sampling.probabilities(logits, history), row.rng)
 
     def _run(
-        self, answers: Sequence[Answer], rows: Sequence[Sequence[int]], first: int, last: int, starts: Sequence[int],
-        x: Tensor,
-    ) -> Tensor:  # fmt: skip
-        """Count each row's own tokens, not its padding."""
-        for answer, own in zip(answers, rows, strict=True):
-            if answer.finish is None and len(own):
-                answer.ran(last - first, len(own))
+        self, rows: Sequence[Row], x: Tensor, layers: tuple[int, int], lengths: Sequence[int], after: int | None = None
+    ) -> Tensor:
+        """x (batch, n, d) through layers, from each row's start, or so many places after its `cur`.
+
+        Counted are each row's own tokens, `lengths`, not its padding.
+        """
+        first, last = layers
+        for row, length in zip(rows, lengths, strict=True):
+            if not row.is_over and length:
+                row.answer.ran(last - first, length)
+        starts = [row.start if after is None else row.start + len(row.current) + after for row in rows]
         return self.decoder.run_batch(x, self.cache, first, last, starts)
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """(batch, longest) ids, filled up on the right, where later tokens will overwrite."""
-        longest = max(len(row) for row in rows)
-        filled = [[*row, *[0] * (longest - len(row))] for row in rows]
-        return torch.tensor(filled, device=self.decoder.device)
+    def _embedded(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """x_0 (batch, longest, d), filled up on the right, where later tokens will overwrite."""
+        longest = max(len(own) for own in tokens)
+        filled = [[*own, *[0] * (longest - len(own))] for own in tokens]
+        return self.decoder.embed(torch.tensor(filled, device=self.decoder.device))
+
+
+def _rows(answers: Sequence[Answer], rngs: Sequence[torch.Generator], emits: Sequence[Emit]) -> list[Row]:
+    return [
+        Row(answer, rng, emit, list(answer.prompt))
+        for answer, rng, emit in zip(answers, rngs, emits, strict=True)
+    ]  # fmt: skip
 
 
 def _at(x: Tensor, places: Sequence[int]) -> Tensor:

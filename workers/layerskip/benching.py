@@ -163,48 +163,44 @@ class Benchmark:
     ) -> BenchResult:
         plain = taken[0].answers
         counted = [number for number, answer in enumerate(plain) if answer.emitted]
-        base = self._per_token(taken[0], counted)
-        rows = [self._row(c, own, counted, base, plain, costs) for c, own in zip(contenders, taken, strict=True)]
+        rows = [self._row(c, own, counted, taken[0], costs) for c, own in zip(contenders, taken, strict=True)]
         return BenchResult(
             rows=rows, costs=costs.result, prompts=len(self.prompts), skipped=len(self.prompts) - len(counted),
             distinct_4grams=distinct_ngrams([answer.emitted for answer in plain], 4), environment=environment(decoder),
             warnings=[] if counted else ["nothing was generated: every prompt ended at once"],
         )  # fmt: skip
 
-    def _per_token(self, own: Taken, counted: Sequence[int]) -> float | None:
-        """Seconds per token: median over rounds, mean over prompts."""
-        if not counted:
-            return None
+    def _per_token(self, own: Taken, counted: Sequence[int]) -> list[float]:
+        """Seconds per token of each prompt that counts: medians over rounds."""
         medians = [statistics.median(each[number] for each in own.rounds) for number in counted]
         tokens = [max(1, len(own.answers[number].emitted)) for number in counted]
-        return statistics.mean(seconds / count for seconds, count in zip(medians, tokens, strict=True))
+        return [seconds / count for seconds, count in zip(medians, tokens, strict=True)]
 
-    def _row(
-        self, contender: Contender, own: Taken, counted: Sequence[int], base: float | None, plain: Sequence[Answer],
-        costs: Measured,
-    ) -> BenchRow:  # fmt: skip
-        per_token = self._per_token(own, counted)
+    def _row(self, contender: Contender, own: Taken, counted: Sequence[int], plain: Taken, costs: Measured) -> BenchRow:
+        each, base = self._per_token(own, counted), self._per_token(plain, counted)
+        per_token = statistics.mean(each) if each else None
         answers = [own.answers[number] for number in counted]
         tokens = sum(len(answer.emitted) for answer in answers)
         drafted, accepted = (sum(getattr(answer, name) for answer in answers) for name in ("drafted", "accepted"))
         rates = [answer.accepted / answer.drafted for answer in answers if answer.drafted]
-        rounds = [sum(each[number] for number in counted) for each in own.rounds]
+        rounds = [sum(once[number] for number in counted) for once in own.rounds]
         middle = statistics.median(rounds) if rounds else 0.0
         per_step = sum(a.uncut for a in answers) / steps if (steps := sum(len(a.steps) for a in answers)) else None
         return BenchRow(
             strategy=contender.strategy, exit_layer=contender.exit_layer, num_speculations=contender.drafts,
             time_per_token_ms=None if per_token is None else 1000 * per_token,
-            tokens_per_second=1 / per_token if per_token else None,
+            tokens_per_second=statistics.mean(1 / seconds for seconds in each) if each else None,
             tokens_per_second_pooled=tokens / middle if middle else None,
             ttft_ms=1000 * statistics.mean(own.first[number] for number in counted) if counted else None,
-            speedup=base / per_token if base and per_token else None,
-            predicted_speedup=self._predicted(contender, per_step, costs),
+            speedup=statistics.mean(base) / per_token if per_token else None,
+            predicted_speedup=(predicted := self._predicted(contender, per_step, costs)),
+            predicted_with_prompt=self._with_prompt(predicted, contender, plain, counted, costs),
             acceptance_micro=accepted / drafted if drafted else None,
             acceptance_macro=statistics.mean(rates) if rates else None, tokens_per_step=per_step,
             equal_outputs=sum(
-                answer.emitted == expected.emitted for answer, expected in zip(own.answers, plain, strict=True)
+                answer.emitted == expected.emitted for answer, expected in zip(own.answers, plain.answers, strict=True)
             ),
-            spread_ms=[1000 * each / tokens for each in (min(rounds), max(rounds))] if tokens and rounds else [],
+            spread_ms=[1000 * whole / tokens for whole in (min(rounds), max(rounds))] if tokens and rounds else [],
         )  # fmt: skip
 
     def _predicted(self, contender: Contender, per_step: float | None, costs: Measured) -> float | None:
@@ -216,6 +212,18 @@ class Benchmark:
         if per_step is None:
             return None
         return speedup_of(per_step, contender.exit_layer, contender.drafts, self.layers, costs.model)
+
+    def _with_prompt(
+        self, predicted: float | None, contender: Contender, plain: Taken, counted: Sequence[int], costs: Measured
+    ) -> float | None:
+        """Prompt and answer together: the prompt's pass is the same for both; an early exit runs E layers of it."""
+        if predicted is None or not counted:
+            return None
+        token = costs.layer_s * (self.layers + costs.model.h)
+        prompt = max(0.0, statistics.mean(plain.first[number] for number in counted) - token)
+        answer = token * statistics.mean(len(plain.answers[number].emitted) for number in counted)
+        share = (contender.exit_layer or 1) / self.layers if contender.drafts is None else 1.0
+        return (prompt + answer) / (share * prompt + answer / predicted)
 
 
 def environment(decoder: LlamaDecoder) -> dict[str, str]:

@@ -9,11 +9,14 @@ import torch
 
 from shared.jobs.catalog.layerskip import Costs
 from shared.models.llama_decoder import LlamaDecoder
+from workers.layerskip.answers import Answer, Stopping
+from workers.layerskip.decoding import Decoding, Draft, Turn
+from workers.layerskip.policies import Plan, Static
 from workers.layerskip.theory import CostModel
+from workers.layerskip.warping import Sampling
 
 ROWS = (1, 2, 3, 5, 7, 9)
-ROUNDS = 15
-LEAST_S = 0.002  # of one measurement
+ROUNDS = 45
 
 
 class Measured(NamedTuple):
@@ -55,15 +58,12 @@ def measure(decoder: LlamaDecoder, cached: int, rows: Sequence[int] = ROWS, roun
         x = decoder.embed(ids[n])
         return lambda: decoder.head(x[-n:]).argmax(-1).tolist()
 
-    kept = torch.empty_like(decoder.embed(ids[max(rows)]))
+    decoding = Decoding(decoder, Sampling(), 2)
+    turn = Turn(Answer([0], 1, Stopping(1)), [0], 0, Plan(1, 1), Static(1, 1), torch.Generator())
 
     def drafted() -> object:
-        """What the loop does for one draft beside its layers: head, likeliest, fetch, embed, exit cache."""
-        logits = decoder.head(kept[-1:])
-        token = int(logits[0].argmax())
-        x = decoder.embed(torch.tensor([token], device=decoder.device))
-        kept[0:1] = x
-        return x
+        """What the loop does for one draft beside its layers: head, likeliest, fetch, embed."""
+        return decoding.guess(turn, Draft([], []), 1)
 
     passes = _medians({n: through(n) for n in rows}, decoder, rounds)
     said = _medians({**{n: heads(n) for n in rows}, 1: drafted}, decoder, rounds)
@@ -73,17 +73,13 @@ def measure(decoder: LlamaDecoder, cached: int, rows: Sequence[int] = ROWS, roun
 
 
 def _medians(runs: dict[int, Callable[[], object]], decoder: LlamaDecoder, rounds: int) -> dict[int, float]:
-    repeats = {}
-    for n, run in runs.items():
-        run()
-        start = now(decoder)
-        run()
-        repeats[n] = max(1, int(LEAST_S / max(now(decoder) - start, 1e-6)))
+    """Seconds of each. Once a turn, as the loop meets them: run again and again, the same pass is faster."""
     taken: dict[int, list[float]] = {n: [] for n in runs}
+    for run in runs.values():
+        run()
     for _ in range(rounds):
         for n, run in runs.items():
             start = now(decoder)
-            for _ in range(repeats[n]):
-                run()
-            taken[n].append((now(decoder) - start) / repeats[n])
+            run()
+            taken[n].append(now(decoder) - start)
     return {n: statistics.median(values) for n, values in taken.items()}

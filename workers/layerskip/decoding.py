@@ -2,7 +2,8 @@
 
 State between steps: tokens so far of length n, keys and values of all layers for the first n − 1 of them, `cur` = the
 tokens not yet cached. Stale rows of rejected drafts lie beyond the length that the next step starts at: it overwrites
-them. `Decoding` is the entry point.
+them. Layers run in place on rows of the exit cache: no state of the model is allocated per token. `Decoding` is the
+entry point.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,6 +33,19 @@ class Draft:
     q: list[Tensor]
 
 
+@dataclass
+class Turn:
+    """One step of an answer: tokens not yet cached, where they stand, what is planned."""
+
+    answer: Answer
+    current: list[int]
+    start: int
+    plan: Plan
+    policy: Policy
+    rng: torch.Generator
+    taps: list[Tensor] | None = None  # copies of every layer's output, where the plan wants a look
+
+
 class Decoding:
     """A model, a cache that is allocated once, and a way to choose tokens."""
 
@@ -52,9 +66,11 @@ class Decoding:
         """A token a step, by all layers or by the first `exit_layer`."""
         last, current, start = exit_layer or self.layers, list(answer.prompt), 0
         while answer.finish is None:
-            x = self._run(answer, self._embedded(current), 0, last, start)
+            rows = self._exit_cache[: len(current)]
+            self._embed(current, rows)
+            self._run(answer, rows, 0, last, start)
             start += len(current)
-            token = self._chosen(answer, self.decoder.head(x[-1:])[0], answer.history, rng)
+            token = self._chosen(answer, self.decoder.head(rows[-1:])[0], rng)
             answer.steps.append(Step(last, 0, 0))
             emit(answer.commit([token]))
             current = [token]
@@ -70,7 +86,8 @@ class Decoding:
         while answer.finish is None:
             plan = policy.plan()
             plan = plan._replace(drafts=min(plan.drafts, answer.left - 1))
-            verified, draft, matches = self._step(answer, current, start, plan, policy.confidence, rng)
+            turn = Turn(answer, current, start, plan, policy, rng, [] if plan.look else None)
+            verified, draft, matches = self._step(turn)
             step = Step(plan.exit_layer, len(draft.tokens), verified.accepted)
             answer.steps.append(step)
             policy.learn(step, matches)
@@ -82,112 +99,107 @@ class Decoding:
             emit(answer.commit(new))
         return answer
 
-    def _step(
-        self, answer: Answer, current: list[int], start: int, plan: Plan, confidence: float, rng: torch.Generator
-    ) -> tuple[Verified, Draft, list[list[bool]] | None]:
+    def _step(self, turn: Turn) -> tuple[Verified, Draft, list[list[bool]] | None]:
         """Draft, then verify in one pass of the late layers over all rows whose early layers are done."""
-        taps: list[Tensor] | None = [] if plan.look else None
-        draft = self._draft(answer, current, start, plan, confidence, rng, taps)
-        rows = len(current) + len(draft.tokens)
-        x = self._run(answer, self._exit_cache[:rows], plan.exit_layer, self.layers, start, taps)
-        wanted = x[len(current) - 1 :]  # the last token of `cur` and each draft
-        logits = self.decoder.head(wanted)
-        verified, targets = self._verified(answer, draft, logits, rng)
-        if taps is None:
+        draft, current = self._draft(turn), len(turn.current)
+        rows = current + len(draft.tokens)
+        x = self._exit_cache[:rows]
+        self._run(turn.answer, x, turn.plan.exit_layer, self.layers, turn.start, turn.taps)
+        verified, targets = self._verified(turn, draft, self.decoder.head(x[current - 1 :]))  # last of `cur`, drafts
+        if turn.taps is None:
             return verified, draft, None
-        return verified, draft, self._matches(answer, taps, plan, len(current), targets[: verified.accepted + 1])
+        return verified, draft, self._matches(turn, turn.taps, targets[: verified.accepted + 1])
 
-    def _draft(
-        self, answer: Answer, current: list[int], start: int, plan: Plan, confidence: float, rng: torch.Generator,
-        taps: list[Tensor] | None,
-    ) -> Draft:  # fmt: skip
+    def _draft(self, turn: Turn) -> Draft:
         """Tokens of the first E layers; the exit cache then holds x_E of `cur` and every draft."""
         draft, on_device = Draft([], []), list[Tensor]()
-        x = self._early(answer, self._embedded(current), 0, start, plan, taps)
-        filled = len(current)
-        for _ in range(plan.drafts):
-            logits = self.decoder.head(x[-1:])
-            if self._on_device and not confidence:
-                chosen = logits.argmax(-1)
-                on_device.append(chosen)
+        filled = len(turn.current)
+        self._embed(turn.current, self._exit_cache[:filled])
+        self._early(turn, 0, filled)
+        for _ in range(turn.plan.drafts):
+            row = self._exit_cache[filled : filled + 1]
+            if self._on_device and not turn.policy.confidence.cuts:
+                on_device.append(self.decoder.head(self._exit_cache[filled - 1 : filled]).argmax(-1))
+                self.decoder.embed(on_device[-1], row)
+                more = True
             else:
-                token, sure = self._drafted(answer, draft, logits[0], rng, confidence)
-                chosen = torch.tensor([token], device=self.decoder.device)
-            x = self._early(answer, self.decoder.embed(chosen), filled, start, plan, taps)
+                more = self.guess(turn, draft, filled)
+            self._early(turn, filled, filled + 1)
             filled += 1
-            if not on_device and (draft.tokens[-1] in answer.stopping.ends or not sure):
+            if not more:
                 break
         if on_device:
-            answer.host_syncs += 1
-            draft.tokens = _up_to_an_end(torch.cat(on_device).tolist(), answer.stopping.ends)
+            turn.answer.host_syncs += 1
+            draft.tokens = _up_to_an_end(torch.cat(on_device).tolist(), turn.answer.stopping.ends)
         return draft
 
-    def _early(
-        self, answer: Answer, x: Tensor, filled: int, start: int, plan: Plan, taps: list[Tensor] | None
-    ) -> Tensor:
-        x = self._run(answer, x, 0, plan.exit_layer, start + filled, taps)
-        self._exit_cache[filled : filled + len(x)] = x
-        return x
+    def _early(self, turn: Turn, first: int, last: int) -> None:
+        """Rows of the exit cache through the first E layers, in place."""
+        rows = self._exit_cache[first:last]
+        self._run(turn.answer, rows, 0, turn.plan.exit_layer, turn.start + first, turn.taps)
 
-    def _drafted(
-        self, answer: Answer, draft: Draft, logits: Tensor, rng: torch.Generator, confidence: float
-    ) -> tuple[int, bool]:
-        """The next draft, and whether it is likely enough to go on."""
+    def guess(self, turn: Turn, draft: Draft, filled: int) -> bool:
+        """Draft a token by the last filled row of the exit cache, put x_0 of it into the next; whether to go on."""
+        logits, answer = self.decoder.head(self._exit_cache[filled - 1 : filled])[0], turn.answer
         history = [*answer.history, *draft.tokens] if self.sampling.needs_history else ()
         answer.host_syncs += 1
         if self.sampling.is_greedy:
             token = self.sampling.best(logits, history)
         else:
             draft.q.append(self.sampling.probabilities(logits, history))
-            token = drawn(draft.q[-1], rng)
+            token = drawn(draft.q[-1], turn.rng)
         draft.tokens.append(token)
-        return token, not confidence or float(torch.softmax(logits.float(), -1)[token]) >= confidence
+        self._exit_cache[filled] = self.decoder.embedded(token)
+        return turn.policy.confidence.sure(logits, token) and token not in answer.stopping.ends
 
-    def _verified(
-        self, answer: Answer, draft: Draft, logits: Tensor, rng: torch.Generator
-    ) -> tuple[Verified, list[int]]:
+    def _verified(self, turn: Turn, draft: Draft, logits: Tensor) -> tuple[Verified, list[int]]:
         """Which drafts stand; and the whole model's greedy tokens."""
-        answer.host_syncs += 1
+        turn.answer.host_syncs += 1
         logits = logits[: len(draft.tokens) + 1]
         if self.sampling.is_greedy and not self.sampling.needs_history:
             targets: list[int] = logits.argmax(-1).tolist()
             return keep_greedy(draft.tokens, targets), targets
-        histories = [[*answer.history, *draft.tokens[:row]] for row in range(len(logits))]
+        histories = [[*turn.answer.history, *draft.tokens[:row]] for row in range(len(logits))]
         if self.sampling.is_greedy:
             targets = [self.sampling.best(row, history) for row, history in zip(logits, histories, strict=True)]
             return keep_greedy(draft.tokens, targets), targets
         p = torch.stack([self.sampling.probabilities(row, past) for row, past in zip(logits, histories, strict=True)])
         q = torch.stack(draft.q) if draft.q else p[:0]
-        return keep_sampled(draft.tokens, p, q, rng), logits.argmax(-1).tolist()
+        return keep_sampled(draft.tokens, p, q, turn.rng), logits.argmax(-1).tolist()
+
+    def _matches(self, turn: Turn, taps: list[Tensor], targets: Sequence[int]) -> list[list[bool]]:
+        """For exits 1 … L − 1: whether each committed row says what the whole model says."""
+        turn.answer.host_syncs += 1
+        exit_layer, first = turn.plan.exit_layer, len(turn.current) - 1
+        early = taps[: len(taps) - (self.layers - exit_layer)]
+        late = taps[len(early) :]
+        by_exit = [torch.cat(early[layer::exit_layer]) for layer in range(exit_layer)] + late[:-1]
+        rows = torch.stack([x[first : first + len(targets)] for x in by_exit])
+        said = self.decoder.head(rows.flatten(0, 1)).argmax(-1).view(rows.shape[:2]).tolist()
+        return [[one == target for one, target in zip(own, targets, strict=True)] for own in said]
 
     # Shared -----------------------------------------------------------------------------------------------------------
 
-    def _embedded(self, ids: Sequence[int]) -> Tensor:
-        return self.decoder.embed(torch.tensor(ids, device=self.decoder.device))
+    def _embed(self, ids: Sequence[int], rows: Tensor) -> None:
+        """x_0 into rows."""
+        if len(ids) == 1:
+            rows[0] = self.decoder.embedded(ids[0])
+        else:
+            self.decoder.embed(torch.tensor(ids, device=self.decoder.device), rows)
 
     def _run(
-        self, answer: Answer, x: Tensor, first: int, last: int, start: int, taps: list[Tensor] | None = None
-    ) -> Tensor:
-        answer.ran(last - first, len(x))
-        return self.decoder.run(x, self.cache, first, last, start, taps)
+        self, answer: Answer, rows: Tensor, first: int, last: int, start: int, taps: list[Tensor] | None = None
+    ) -> None:
+        """Layers first … last − 1, in place."""
+        answer.ran(last - first, len(rows))
+        self.decoder.run(rows, self.cache, first, last, start, taps)
 
-    def _chosen(self, answer: Answer, logits: Tensor, history: Sequence[int], rng: torch.Generator) -> int:
+    def _chosen(self, answer: Answer, logits: Tensor, rng: torch.Generator) -> int:
         answer.host_syncs += 1
+        history = answer.history if self.sampling.needs_history else ()
         if self.sampling.is_greedy:
             return self.sampling.best(logits, history)
         return drawn(self.sampling.probabilities(logits, history), rng)
-
-    def _matches(
-        self, answer: Answer, taps: list[Tensor], plan: Plan, current: int, targets: Sequence[int]
-    ) -> list[list[bool]]:
-        """For exits 1 … L − 1: whether each committed row says what the whole model says."""
-        answer.host_syncs += 1
-        early = taps[: len(taps) - (self.layers - plan.exit_layer)]
-        late = taps[len(early) :]
-        by_exit = [torch.cat(early[layer :: plan.exit_layer]) for layer in range(plan.exit_layer)] + late[:-1]
-        rows = torch.stack([x[current - 1 : current - 1 + len(targets)] for x in by_exit])
-        said = self.decoder.head(rows.flatten(0, 1)).argmax(-1).view(rows.shape[:2]).tolist()
-        return [[one == target for one, target in zip(own, targets, strict=True)] for own in said]
 
 
 def _up_to_an_end(tokens: list[int], ends: frozenset[int]) -> list[int]:

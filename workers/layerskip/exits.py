@@ -1,5 +1,8 @@
 """One layerskip.eval_exits job: every exit on held-out text, and, if asked, its answers to prompts."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 
 from shared.jobs.catalog.layerskip import EvalExitsParams, EvalExitsResult, TaskFigures
@@ -12,7 +15,7 @@ from workers.layerskip.answers import Answer, Stopping
 from workers.layerskip.corpus import Batch, Line, Stream, looks_like_data, read_corpus, read_lines
 from workers.layerskip.decoding import Decoding
 from workers.layerskip.evaluation import ExitSums
-from workers.layerskip.models import Opened
+from workers.layerskip.models import Opened, open_model
 from workers.layerskip.sources import check_vocabulary
 from workers.layerskip.tokenising import Tokens
 from workers.layerskip.warping import Sampling
@@ -28,20 +31,24 @@ class ExitEvaluation:
         if opened.tokens is None:
             raise InvalidInput(f"{params.model} has no tokenizer.json; put one into its folder")
         self.tokens: Tokens = opened.tokens
+        self.baseline = open_model(params.baseline, ctx) if params.baseline else None
         self.path = ctx.input(params.eval_data)
         self.is_data = looks_like_data(self.path)
         self.batches = self._batches()
         self.lines = self._lines() if params.task == "generate" else []
 
     def _batches(self) -> list[Batch]:
-        if self.params.block_size > self.opened.config.context:
-            raise InvalidInput(
-                f"block_size {self.params.block_size} is longer than the context {self.opened.config.context} of "
-                f"{self.params.model}"
-            )
+        both = [self.opened, *([self.baseline] if self.baseline else [])]
+        for opened in both:
+            if self.params.block_size > opened.config.context:
+                raise InvalidInput(
+                    f"block_size {self.params.block_size} is longer than the context {opened.config.context} of "
+                    f"{opened.ref}"
+                )
         name, ends = str(self.params.eval_data), self.opened.config.eos_ids
         corpus = read_corpus(self.path, name, self.tokens, self.is_data, self.params.loss_on, ends)
-        check_vocabulary(corpus, self.opened)
+        for opened in both:
+            check_vocabulary(corpus, opened)
         windows = corpus.spread(self.params.windows, self.params.block_size)
         if not isinstance(corpus, Stream):
             return windows  # examples have lengths of their own: one at a time
@@ -54,21 +61,29 @@ class ExitEvaluation:
         return read_lines(self.path, str(self.params.eval_data))[: self.params.task_samples]
 
     @torch.inference_mode()
-    def run(self, model: Llama) -> ExitSums:
-        """All windows, from the checkpoint on."""
+    def run(self, models: Sequence[Callable[[], Llama]]) -> list[ExitSums]:
+        """All windows by one model after another, from the checkpoint on."""
         restored = self.ctx.restored()
-        sums = ExitSums.of(model.config.layers, restored.state["sums"] if restored else None)
-        first = int(restored.state["batch"]) if restored else 0
-        total = sum(len(batch.ids) for batch in self.batches)
-        done = saved = sum(len(batch.ids) for batch in self.batches[:first])
-        device = model.lm_head.weight.device
+        state = restored.state if restored else {"done": [], "sums": None, "batch": 0}
+        done = [ExitSums(**each) for each in state["done"]]
+        for load in models[len(done) :]:
+            first, sums, state = state["batch"], state["sums"], {"sums": None, "batch": 0}
+            done.append(self._score(load(), sums, first, done, len(models)))
+        return done
+
+    def _score(
+        self, model: Llama, state: dict[str, Any] | None, first: int, done: list[ExitSums], models: int
+    ) -> ExitSums:
+        sums, device = ExitSums.of(model.config.layers, state), model.lm_head.weight.device
+        windows = sum(len(batch.ids) for batch in self.batches)
+        scored = saved = sum(len(batch.ids) for batch in self.batches[:first])
         for number, batch in enumerate(self.batches[first:], start=first + 1):
             sums.add(model, Batch(batch.ids.to(device), batch.targets.to(device)))
-            done += len(batch.ids)
-            self.ctx.progress(done, total, "windows")
-            if done - saved >= CHECKPOINT_WINDOWS and number < len(self.batches):
-                saved = done
-                self.ctx.checkpoint({"sums": vars(sums), "batch": number})
+            scored += len(batch.ids)
+            self.ctx.progress(len(done) * windows + scored, models * windows, "windows")
+            if scored - saved >= CHECKPOINT_WINDOWS and number < len(self.batches):
+                saved = scored
+                self.ctx.checkpoint({"done": [vars(each) for each in done], "sums": vars(sums), "batch": number})
         return sums
 
     def tasks(self, decoder: LlamaDecoder) -> list[TaskFigures]:
@@ -98,9 +113,11 @@ class ExitEvaluation:
         decoding = Decoding(decoder, Sampling(), len(prompt) + answer.limit)
         return decoding.plain(answer, torch.Generator(), exit_layer=exit_layer)
 
-    def result(self, sums: ExitSums, tasks: list[TaskFigures]) -> EvalExitsResult:
+    def result(self, scored: Sequence[ExitSums], tasks: list[TaskFigures]) -> EvalExitsResult:
+        sums, *others = scored
         return EvalExitsResult(
             layers=self.opened.config.layers, tokens=sums.tokens, exits=sums.figures(), tasks=tasks,
+            baseline=others[0].figures() if others else [],
             warnings=[] if sums.tokens else ["nothing was scored: every response lies beyond block_size"],
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 from shared.jobs.catalog.layerskip import (
     BenchParams,
@@ -80,16 +81,18 @@ def eval_exits(params: EvalExitsParams, ctx: JobContext) -> EvalExitsResult:
     opened = open_model(params.model, ctx)
     evaluation = ExitEvaluation(params, opened, ctx)
     device = best_device()
-    model = opened.load(dtype_of(params.dtype, device), device)
+    both = [opened, *([evaluation.baseline] if evaluation.baseline else [])]
+    loads = [partial(each.load, dtype_of(params.dtype, device), device) for each in both]
     with ctx.timed("score"):
-        sums = evaluation.run(model)
+        sums = evaluation.run(loads)
     with ctx.timed("answer"):
         tasks = evaluation.tasks(decoder_of(opened, params.dtype, ctx)) if evaluation.lines else []
     result = evaluation.result(sums, tasks)
+    arms = {"this model": result.exits} | ({"baseline": result.baseline} if result.baseline else {})
     write_all(ctx, {
         "exits.csv": csv_of(EXIT_COLUMNS, [each.model_dump() for each in result.exits]).encode(),
         "results.json": _json(result.model_dump(mode="json")),
-        "perplexity.plotly.json": _json(draw.perplexity_by_exit({"this model": result.exits})),
+        "perplexity.plotly.json": _json(draw.perplexity_by_exit(arms)),
         "agreement.plotly.json": _json(draw.agreement_by_exit(result.exits)),
     })  # fmt: skip
     return result

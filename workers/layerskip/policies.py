@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from workers.layerskip.answers import Step
+from workers.layerskip.confidence import Confidence
 from workers.layerskip.theory import CostModel, speedup
 
 CONSTANT_K = 20
 HEURISTIC_K = 20
-CONFIDENCE = 0.4
+CONFIDENCE = 0.4  # at a prompt's beginning
 DECAY = 0.95  # per verified token
 PRIOR = (2.0, 1.0)  # Beta: accepted, refused
 SHADOW_STEPS = 8  # every so many steps all exits are looked at
@@ -30,8 +31,8 @@ class Plan(NamedTuple):
 class Policy(Protocol):
     """Decides at step boundaries only: layers beyond the old exit have no keys of drafted tokens."""
 
-    confidence: float
-    """Drafting stops after a token less likely than this; 0: never."""
+    confidence: Confidence
+    """Ends drafts early."""
 
     def plan(self) -> Plan:
         """The next step's exit and drafts."""
@@ -53,14 +54,16 @@ class Static:
     """Always the same E and K."""
 
     def __init__(self, exit_layer: int, drafts: int, confidence: float = 0.0) -> None:
-        self.exit_layer, self.drafts, self.confidence = exit_layer, drafts, confidence
+        self.exit_layer, self.drafts, self.confidence = exit_layer, drafts, Confidence(confidence)
 
     def plan(self) -> Plan:
         return Plan(self.exit_layer, self.drafts)
 
-    def learn(self, step: Step, matches: Sequence[Sequence[bool]] | None) -> None: ...
+    def learn(self, step: Step, matches: Sequence[Sequence[bool]] | None) -> None:
+        self.confidence.learn(step.accepted, step.drafted)
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        self.confidence.begin()
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -76,10 +79,12 @@ class Heuristic(Static):
         self._first, self._transient = drafts, transient
 
     def learn(self, step: Step, matches: Sequence[Sequence[bool]] | None) -> None:
+        super().learn(step, matches)
         if step.drafted:
             self.drafts = self.drafts + 2 if step.accepted == step.drafted else max(1, self.drafts - 1)
 
     def begin(self) -> None:
+        super().begin()
         if self._transient:
             self.drafts = self._first
 
@@ -93,10 +98,8 @@ class Heuristic(Static):
 class Adaptive:
     """The (E, K) of the greatest predicted speed-up, by exponentially decayed matches of every exit."""
 
-    confidence = 0.0
-
     def __init__(self, layers: int, costs: CostModel) -> None:
-        self.layers, self._costs = layers, costs
+        self.layers, self._costs, self.confidence = layers, costs, Confidence()
         self._matched, self._missed = [0.0] * (layers - 1), [0.0] * (layers - 1)
         self._step = 0
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from shared.jobs.catalog.layerskip import Choice, TuneParams, TuneResult
+from shared.jobs.catalog.layerskip import Choice, Divergence, TuneParams, TuneResult
 from shared.jobs.context import JobContext
 from shared.models.llama_decoder import LlamaDecoder
 from workers.layerskip.answers import Answer
@@ -20,6 +20,7 @@ from workers.layerskip.theory import speedup_of, tokens_per_step
 MOST_EXITS = 15  # looked at by default
 LEAST_GAIN = 1.05  # predicted below this, plain decoding is chosen
 CONFIRM_PROMPTS = 8
+MOST_DIVERGENCES = 100  # named
 
 
 class Priced(NamedTuple):
@@ -37,7 +38,7 @@ class Confirmed(NamedTuple):
 
     speedups: dict[tuple[int, int], float]
     counts_equal: bool
-    ids_equal: bool
+    divergences: list[Divergence]
     plain_s: float  # per token
 
 
@@ -109,7 +110,7 @@ class Tuning:
         numbers = range(min(len(self.prompts), CONFIRM_PROMPTS))
         places: list[tuple[int, int] | None] = [None, *((each.exit_layer, each.drafts) for each in best)]
         taken: dict[tuple[int, int] | None, list[float]] = {place: [] for place in places}
-        counts_equal = ids_equal = True
+        counts_equal, diverged = True, dict[tuple[int, tuple[int, int]], Divergence]()
         for _ in range(self.params.repeats):
             for place in places:
                 seconds = []
@@ -117,13 +118,15 @@ class Tuning:
                     start = now(decoder)
                     answer = self._real(decoding, number, place)
                     seconds.append((now(decoder) - start) / max(1, answer.uncut))
-                    counts_equal &= self._as_simulated(answer, number, place)
-                    ids_equal &= self._same_ids(answer, number)
+                    if place is not None and (found := self._divergence(answer, number, place)):
+                        diverged[number, place] = found
+                    else:
+                        counts_equal &= self._as_simulated(answer, number, place)
                     self.ctx.check()
                 taken[place].append(statistics.mean(seconds))
         plain = statistics.median(taken[None])
         speedups = {place: plain / statistics.median(each) for place, each in taken.items() if place is not None}
-        return Confirmed(speedups, counts_equal, ids_equal, plain)
+        return Confirmed(speedups, counts_equal, list(diverged.values()), plain)
 
     def _real(self, decoding: Decoding, number: int, place: tuple[int, int] | None) -> Answer:
         answer = answer_to(self.prompts[number], self.params, self.opened)
@@ -137,11 +140,21 @@ class Tuning:
             return True
         return agrees(answer.steps, simulate(self.records[number], *place))
 
-    def _same_ids(self, answer: Answer, number: int) -> bool:
+    def _divergence(self, answer: Answer, number: int, place: tuple[int, int]) -> Divergence | None:
+        """Where a greedy run left the plain tokens, if it did. A run that only stopped elsewhere leaves at its end."""
         if not sampling_of(self.params).is_greedy:
-            return True
+            return None
         recorded = self.records[number]
-        return answer.emitted == (recorded.tokens[:-1] if recorded.ended else recorded.tokens)
+        expected = recorded.tokens[:-1] if recorded.ended else recorded.tokens
+        if answer.emitted == expected:
+            return None
+        pairs = zip(answer.emitted, expected, strict=False)
+        shorter = min(len(answer.emitted), len(expected))
+        at = next((position for position, (one, other) in enumerate(pairs) if one != other), shorter)
+        margin = recorded.margins[min(at, len(recorded.margins) - 1)]
+        return Divergence(
+            prompt=number, exit_layer=place[0], num_speculations=place[1], position=at, margin=margin
+        )  # fmt: skip
 
     # The answer -------------------------------------------------------------------------------------------------------
 
@@ -163,7 +176,8 @@ class Tuning:
             num_speculations=chosen.drafts if pays else None, predicted_speedup=chosen.predicted,
             confirmed_speedup=real, costs=costs.result,
             best=[choice_of(each, confirmed) for each in priced[:12]], counts_equal=confirmed.counts_equal,
-            ids_equal=confirmed.ids_equal, layers=self.layers, prompts=len(self.prompts),
+            ids_equal=not confirmed.divergences, divergences=confirmed.divergences[:MOST_DIVERGENCES],
+            layers=self.layers, prompts=len(self.prompts),
             tokens=sum(len(each.tokens) for each in self.records), warnings=self._warnings(),
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What workers would need a compiler for, compiled beforehand: images hold none.
 
-`python -m workers.runtime.kernels`, in an image's build stage, compiles the skinny product for the levels of x86-64,
-and where Triton is installed its one C module, through which it talks to the driver (all else that Triton and Inductor
+`python -m workers.runtime.kernels`, in an image's build stage, compiles the C++ kernels for the levels of x86-64, and
+where Triton is installed its one C module, through which it talks to the driver (all else that Triton and Inductor
 compile on CUDA they compile themselves). Triton looks for it in its cache, which lies under TENFOLD_DATA and is empty
 at first: `seed_triton` puts it there when a worker starts.
 """
@@ -9,14 +9,14 @@ at first: `seed_triton` puts it there when a worker starts.
 import os
 import shutil
 import subprocess
-import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-SHIPPED = Path(sys.prefix) / "share" / "tenfold" / "kernels"
-TRITON = SHIPPED / "triton"
+from shared.models import native
+
+TRITON = native.SHIPPED / "triton"
 
 
 def seed_triton(shipped: Path = TRITON) -> None:
@@ -33,9 +33,8 @@ def seed_triton(shipped: Path = TRITON) -> None:
 
 def main() -> None:
     """Compile everything into the installation's own folder."""
-    from shared.models.skinny_gemm import compile_levels
-
-    print(*compile_levels(SHIPPED), sep="\n")
+    for source in sorted(Path(native.__file__).parent.glob("*.cpp")):
+        print(*native.compile_levels(source, native.SHIPPED), sep="\n")
     if find_spec("triton"):
         _compile_triton(TRITON)
         print(*TRITON.rglob("*.so"), sep="\n")

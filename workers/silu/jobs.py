@@ -82,13 +82,17 @@ def swiglu(params: SwigluParams, ctx: JobContext) -> SwigluResult:
     from workers.silu.timing import TYPES, copy_bandwidth, shape_rows
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    can, skipped = available(device), []
+    can, skipped = available(device, TYPES[params.dtype]), []
     if params.impl != "auto" and params.impl not in can:
-        raise InvalidInput(f"impl {params.impl} can't run on this worker ({device}); it has {', '.join(can)}")
+        raise InvalidInput(
+            f"impl {params.impl} can't run {params.dtype} on this worker ({device}); it has {', '.join(can)}"
+        )
     if "triton" not in can:
         skipped.append("triton: needs CUDA and the package triton")
     if "compile" not in can:
         skipped.append("compile: needs a C++ compiler")
+    if "native" not in can:
+        skipped.append("native: needs a C++ compiler, the CPU, and fp32 or bf16")
     shapes = _shapes_of(params, ctx) if params.model else list(params.shapes)
     rows, auto = [], {}
     for number, shape in enumerate(shapes, start=1):

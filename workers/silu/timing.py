@@ -90,7 +90,7 @@ class Core(NamedTuple):
 def shape_rows(params: SwigluParams, shape: tuple[int, int], device: str) -> list[SwigluRow]:
     """Every implementation on one shape."""
     core = Core.of(shape, TYPES[params.dtype], device, params.seed)
-    impls = available(device) if params.impl == "auto" else [params.impl]
+    impls = available(device, core.g.dtype) if params.impl == "auto" else [params.impl]
     forward = interleaved({impl: _forward(core, impl) for impl in impls}, params.repetitions, device)
     both = interleaved({impl: _both(core, impl, params) for impl in impls}, params.repetitions, device)
     best = min(both.values())

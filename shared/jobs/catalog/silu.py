@@ -206,9 +206,13 @@ class SwigluParams(Params):
     model: Annotated[Ref, Schemes("file", "job", "hub", "builtin")] | None = Field(
         None, description="Take d_ff from this Llama folder instead, at 1, 64 and 2,048 tokens."
     )
-    impl: Literal["auto", "eager", "compile", "triton"] = Field("auto", description="auto: all that can run here.")
+    impl: Literal["auto", "eager", "compile", "native", "triton"] = Field(
+        "auto", description="auto: all that can run here."
+    )
     dtype: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Storage type.")
-    save: Literal["recompute", "keep"] = Field("recompute", description="For backward: g and u only, or as compiled.")
+    save: Literal["recompute", "keep"] = Field(
+        "recompute", description="Of compile, for backward: g and u only, or what the compiler likes."
+    )
     repetitions: int = Field(20, ge=20, le=10_000, description="Medians of so many, turns interleaved.")
     seed: Seed = 42
 

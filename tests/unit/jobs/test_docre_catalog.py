@@ -31,14 +31,14 @@ def test_every_kind_has_its_pool_and_describes_every_field(kind, pool):
         ),
         pytest.param(
             TRAIN,
-            {"model": "linear", "max_len": 1024, "num_labels": 4, "seed": 66, "encoder_learning_rate": 5e-5,
-             "adam_epsilon": 1e-6, "warmup": 0.06, "clip": 1.0, "emb_size": 768, "block_size": 64, "evi_lambda": 0.1,
-             "evi_thresh": 0.2},
+            {"model": None, "max_len": 1024, "num_labels": 4, "seed": 66, "adam_epsilon": 1e-6, "warmup": 0.06,
+             "emb_size": 768, "block_size": 64, "evi_lambda": 0.1, "evi_thresh": 0.2, "attn_lambda": 1.0,
+             "max_sent": 25},
             id="train",
         ),
         pytest.param(
             RecommendParams(model="file:" + "0" * 64, documents="builtin:docre-native"),
-            {"c_add": 1, "c_del": 1, "max_recommendations": 64},
+            {"c_add": 1, "c_del": 1, "max_recommendations": 64, "batch": 8},
             id="recommend",
         ),
     ],

@@ -2,11 +2,13 @@
 
 import math
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from shared.models import swiglu_native
 from shared.models.silu import (
     RecomputedSwiglu,
     ffn_width,
@@ -16,7 +18,7 @@ from shared.models.silu import (
     silu_second_derivative,
     swiglu,
 )
-from shared.models.swiglu_choice import SEEN_BEFORE_COMPILING, Case, available, chosen, has_triton
+from shared.models.swiglu_choice import SEEN_BEFORE_MEASURING, Case, available, chosen, has_triton
 
 W = 0.278464542761073795
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -108,6 +110,7 @@ CORE = (torch.tensor([1.0, -1, 2]), torch.tensor([0.5, 2, -1]), torch.ones(3))
         "eager",
         "plain formulas",
         pytest.param("compile", marks=compiles),
+        pytest.param("native", marks=needs_compiler),
         pytest.param("triton", marks=needs_triton),
     ],
 )
@@ -125,10 +128,19 @@ def test_the_swiglu_core_is_that_worked_by_hand(impl):
         torch.testing.assert_close(found.detach().cpu(), torch.tensor(expected), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("impl", [pytest.param("compile", marks=compiles), pytest.param("triton", marks=needs_triton)])
+FUSED = [
+    pytest.param("compile", marks=compiles),
+    pytest.param("native", marks=needs_compiler),
+    pytest.param("triton", marks=needs_triton),
+]
+
+
+@pytest.mark.parametrize("impl", FUSED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_fused_forms_are_within_tolerance_of_float64_in_both_directions(impl, dtype):
     device = "cuda" if impl == "triton" else "cpu"
+    if impl not in available(device, dtype):
+        pytest.skip(f"{impl} has no {dtype}")
     torch.manual_seed(0)
     both = torch.randn(37, 2 * 50, device=device).to(dtype)
     g, u = (half.detach().requires_grad_() for half in both.chunk(2, dim=-1))  # strided views of one product
@@ -143,7 +155,7 @@ def test_fused_forms_are_within_tolerance_of_float64_in_both_directions(impl, dt
         torch.testing.assert_close(found.double(), expected.detach(), atol=bound, rtol=bound)
 
 
-@pytest.mark.parametrize("impl", [pytest.param("compile", marks=compiles), pytest.param("triton", marks=needs_triton)])
+@pytest.mark.parametrize("impl", FUSED)
 def test_backward_may_run_twice_and_be_differentiated(impl):
     device = "cuda" if impl == "triton" else "cpu"
     g, u = (torch.randn(4, 6, device=device, requires_grad=True) for _ in "gu")
@@ -156,6 +168,88 @@ def test_backward_may_run_twice_and_be_differentiated(impl):
     assert torch.equal(u.detach(), kept[1])
     (curve,) = torch.autograd.grad(first[0].sum(), g)
     torch.testing.assert_close(curve, u * silu_second_derivative(g), atol=1e-5, rtol=1e-5)
+
+
+# C++ ------------------------------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_native_values_are_as_near_to_the_truth_as_torchs_over_the_whole_range():
+    g = torch.cat((torch.linspace(-100, 100, 4001), torch.tensor([-3e38, -88.5, -87.0, 0.0, 1e-30, 3e38])))
+    found = swiglu(g, torch.ones_like(g), "native").double()
+    exact = F.silu(g.double())
+    assert ((found - exact).abs() <= 3e-7 * exact.abs() + 1e-35).all()
+
+
+@needs_compiler
+def test_native_takes_the_limits_that_torch_does():
+    g = torch.tensor([math.inf, math.nan, -math.inf])
+    for dtype in (torch.float32, torch.bfloat16):
+        found = swiglu(g.to(dtype), torch.ones(3, dtype=dtype), "native").tolist()
+        assert found[0] == math.inf
+        assert all(math.isnan(value) for value in found[1:])
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_an_elements_bits_are_the_same_wherever_it_stands(dtype):
+    torch.manual_seed(0)
+    g, u, grad = (torch.randn(67).to(dtype) for _ in "gud")
+    core = swiglu_native.kernel()
+    whole, slopes = core.forward(g, u), core.backward(g, u, grad)
+    for first, last in ((0, 1), (3, 20), (50, 67), (1, 66)):
+        part = slice(first, last)
+        assert torch.equal(core.forward(g[part], u[part]), whole[part])
+        again = core.backward(g[part], u[part], grad[part])
+        assert all(torch.equal(own, other[part]) for own, other in zip(again, slopes, strict=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(2, 3, 7), (5, 1), (0, 4), ()], ids=str)
+def test_native_takes_any_shape_and_strided_views_without_changing_a_bit(shape):
+    torch.manual_seed(0)
+    g, u = (torch.randn(*shape[:-1], 2 * shape[-1])[..., ::2] if shape else torch.randn(()) for _ in "gu")
+    plain = swiglu(g.contiguous(), u.contiguous(), "native")
+    assert torch.equal(swiglu(g, u, "native"), plain)
+    assert plain.shape == g.shape
+    torch.testing.assert_close(plain, F.silu(g) * u)
+
+
+@needs_compiler
+def test_threads_share_the_elements_and_change_no_bit():
+    g, u = torch.randn(8, 33), torch.randn(8, 33)
+    one = swiglu(g, u, "native")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    two = swiglu(g, u, "native")
+    torch.set_num_threads(before)
+    assert torch.equal(one, two)
+
+
+@needs_compiler
+def test_bfloat16_is_rounded_to_the_nearest_ties_to_even():
+    torch.manual_seed(0)
+    g, u = torch.randn(1 << 14).bfloat16(), torch.randn(1 << 14).bfloat16()
+    exact = (F.silu(g.float()) * u.float()).bfloat16()
+    assert float((swiglu(g, u, "native") != exact).double().mean()) < 0.001  # σ's last bit aside
+
+
+def test_native_without_a_compiler_or_on_another_type_says_so(monkeypatch):
+    with pytest.raises(RuntimeError, match="impl native needs a C\\+\\+ compiler"):
+        swiglu(torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64), "native")
+    monkeypatch.setattr(swiglu_native, "kernel", lambda: None)
+    assert "native" not in available("cpu")
+    with pytest.raises(RuntimeError, match="use eager or compile"):
+        swiglu(torch.zeros(2), torch.zeros(2), "native")
+
+
+def test_inside_a_compiled_function_auto_is_the_two_operations(monkeypatch):
+    """Whoever compiles around it fuses it: no measuring, no call out of the graph."""
+    monkeypatch.setattr(torch, "compiler", SimpleNamespace(is_compiling=lambda: True))
+    monkeypatch.setattr("shared.models.swiglu_choice.fastest", lambda case: pytest.fail("measured"))
+    g, u = torch.randn(4, 1024), torch.randn(4, 1024)
+    for _ in range(SEEN_BEFORE_MEASURING + 1):
+        torch.testing.assert_close(swiglu(g, u), F.silu(g) * u)
 
 
 def test_one_rounding_is_nearer_to_the_truth_than_two_in_bfloat16():
@@ -194,18 +288,32 @@ def test_decoding_takes_the_form_in_place_and_leaves_its_inputs_alone():
 def test_unlike_shapes_are_refused_with_both():
     with pytest.raises(ValueError, match=r"gate \(2, 3\) and up \(2, 4\)"):
         swiglu(torch.zeros(2, 3), torch.zeros(2, 4))
+    with torch.no_grad(), pytest.raises(ValueError, match="must have one shape"):
+        swiglu(torch.zeros(2, 3), torch.zeros(2, 4))
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"shape|size"):
+        swiglu(torch.zeros(2, 3), torch.zeros(3, 2))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_auto_waits_for_a_shape_to_come_back_and_then_takes_what_it_measured(monkeypatch):
     measured = []
     monkeypatch.setattr("shared.models.swiglu_choice.fastest", lambda case: measured.append(case) or "eager")
-    monkeypatch.setattr("shared.models.silu.WORTH_CHOOSING", 0)
-    g, u = torch.randn(3, 11), torch.randn(3, 11)
-    picks = [chosen(g, u) for _ in range(SEEN_BEFORE_COMPILING + 2)]
-    assert set(picks) == {"eager"}
-    assert measured == [Case((3, 11), torch.float32, "cpu", False)]
-    torch.testing.assert_close(swiglu(g, u), F.silu(g) * u)
+    g, u = torch.randn(3, 1111), torch.randn(3, 1111)
+    for _ in range(SEEN_BEFORE_MEASURING - 1):
+        torch.testing.assert_close(swiglu(g, u), F.silu(g) * u)
+    assert measured == []
+    for _ in range(3):
+        torch.testing.assert_close(swiglu(g, u), F.silu(g) * u)
+    assert measured == [Case((3, 1111), torch.float32, "cpu", False)]
+    swiglu(g.requires_grad_(), u)  # trained, it is another case
+    assert chosen(g, u) == "eager"
+
+
+def test_few_elements_are_never_measured(monkeypatch):
+    monkeypatch.setattr("shared.models.swiglu_choice.fastest", lambda case: pytest.fail("measured"))
+    g, u = torch.randn(2, 8), torch.randn(2, 8)
+    for _ in range(SEEN_BEFORE_MEASURING + 1):
+        torch.testing.assert_close(swiglu(g, u), F.silu(g) * u)
 
 
 def test_what_cannot_run_here_says_so():

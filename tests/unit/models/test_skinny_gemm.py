@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from shared.models.skinny_gemm import LEVELS, SOURCE, compile_levels, compiled, shipped_for
+from shared.models import native
+from shared.models.skinny_gemm import SOURCE, compiled
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 
@@ -59,6 +60,68 @@ def test_threads_change_no_bit(kernel):
 
 
 @needs_compiler
+@pytest.mark.parametrize("inputs", [1, 7, 16, 130])
+def test_rows_are_divided_by_their_rms_before_the_product(kernel, inputs):
+    torch.manual_seed(0)
+    x, weight = 5 * torch.randn(9, inputs), torch.randn(40, inputs)
+    normed = torch.nn.functional.rms_norm(x.double(), (inputs,), None, 1e-5)
+    whole = kernel.product(x, kernel.pack(weight), 40, eps=1e-5)
+    torch.testing.assert_close(whole, (normed @ weight.double().t()).float(), atol=2e-5, rtol=2e-5)
+    for row in range(9):
+        assert torch.equal(kernel.product(x[row : row + 1], kernel.pack(weight), 40, eps=1e-5), whole[row : row + 1])
+
+
+def attention(rows, start, heads, keys, lanes_wide, kernel):
+    """(q, k, v, what torch says) over a cache whose later rows are NaN."""
+    torch.manual_seed(rows + start)
+    width, positions = lanes_wide * kernel.lanes, start + rows + 3
+    wide = torch.randn(rows, heads + keys, width)
+    k, v = torch.randn(keys, positions, width), torch.randn(keys, positions, width)
+    k[:, start + rows :] = v[:, start + rows :] = float("nan")
+    seen = torch.arange(start + rows) <= start + torch.arange(rows)[:, None]
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        wide[:, :heads].transpose(0, 1).double(), k[:, : start + rows].double().repeat_interleave(heads // keys, 0),
+        v[:, : start + rows].double().repeat_interleave(heads // keys, 0), attn_mask=seen, scale=1.0,
+    )  # fmt: skip
+    return wide[:, :heads], k, v, expected.transpose(0, 1).flatten(1).float()
+
+
+@needs_compiler
+@pytest.mark.parametrize(("rows", "start"), [(1, 0), (1, 40), (5, 0), (7, 129), (31, 2)])
+@pytest.mark.parametrize(("heads", "keys", "lanes_wide"), [(4, 4, 1), (4, 2, 2), (6, 1, 3)])
+def test_few_rows_attend_as_torchs_do_and_see_nothing_later(kernel, rows, start, heads, keys, lanes_wide):
+    q, k, v, expected = attention(rows, start, heads, keys, lanes_wide, kernel)
+    torch.testing.assert_close(kernel.attend(q, k, v, start), expected, atol=1e-5, rtol=1e-4)
+
+
+@needs_compiler
+def test_a_rows_attention_is_the_same_bits_however_many_run_along(kernel):
+    q, k, v, _ = attention(9, 20, 4, 2, 2, kernel)
+    whole = kernel.attend(q, k, v, 20)
+    for row in range(9):
+        assert torch.equal(kernel.attend(q[row : row + 1], k, v, 20 + row), whole[row : row + 1])
+
+
+@needs_compiler
+def test_far_scores_do_not_leave_the_floats(kernel):
+    q, k, v, _ = attention(2, 30, 2, 2, 1, kernel)
+    scores = torch.einsum("hw,hpw->hp", q[0], k[:, :31])
+    found = kernel.attend(1e4 * q, k, v, 30)[0].view(2, -1)
+    torch.testing.assert_close(found, v[torch.arange(2), scores.argmax(-1)])  # all weight on the greatest
+
+
+@needs_compiler
+def test_threads_share_heads_and_change_no_bit(kernel):
+    q, k, v, _ = attention(3, 50, 6, 2, 1, kernel)
+    one = kernel.attend(q, k, v, 50)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    two = kernel.attend(q, k, v, 50)
+    torch.set_num_threads(before)
+    assert torch.equal(one, two)
+
+
+@needs_compiler
 def test_it_is_compiled_once_per_source_compiler_and_processor(tmp_path):
     compiled(tmp_path)
     (built,) = tmp_path.iterdir()
@@ -90,9 +153,9 @@ def test_the_source_ships_beside_its_module():
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="compiled for levels of x86-64")
 def test_without_a_compiler_the_best_kernel_that_came_along_computes(tmp_path, monkeypatch):
-    libraries = compile_levels(tmp_path)
-    assert [library.name for library in libraries] == ["skinny-x86-64-v4.so", "skinny-x86-64-v3.so"]
-    monkeypatch.setattr("shared.models.skinny_gemm.SHIPPED", tmp_path)
+    libraries = native.compile_levels(SOURCE, tmp_path)
+    assert [library.name for library in libraries] == ["skinny_gemm-x86-64-v4.so", "skinny_gemm-x86-64-v3.so"]
+    monkeypatch.setattr("shared.models.native.SHIPPED", tmp_path)
     monkeypatch.setenv("CXX", "no-such-compiler")
     said: list[str] = []
     kernel = compiled(tmp_path / "cache", said.append)
@@ -100,19 +163,3 @@ def test_without_a_compiler_the_best_kernel_that_came_along_computes(tmp_path, m
         pytest.skip(f"a processor older than x86-64-v3: {said}")
     x, weight = torch.randn(3, 130), torch.randn(70, 130)
     torch.testing.assert_close(kernel.product(x, kernel.pack(weight), 70), x @ weight.t(), atol=1e-4, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("flags", "chosen"),
-    [
-        pytest.param("avx avx2 bmi1 bmi2 f16c fma movbe avx512f avx512bw avx512cd avx512dq avx512vl", "v4", id="v4"),
-        pytest.param("avx avx2 bmi1 bmi2 f16c fma movbe avx512f", "v3", id="half-of-v4"),
-        pytest.param("sse4_2 avx", None, id="older"),
-    ],
-)
-def test_a_processor_gets_the_highest_level_it_has(tmp_path, monkeypatch, flags, chosen):
-    for level in LEVELS:
-        (tmp_path / f"skinny-{level}.so").touch()
-    monkeypatch.setattr("shared.models.skinny_gemm._processor", lambda: f"flags : {flags}".encode())
-    found = shipped_for(tmp_path)
-    assert (found and found.name) == (f"skinny-x86-64-{chosen}.so" if chosen else None)

@@ -5,6 +5,7 @@ vector of d·k, and a linear layer gives one logit per relation. Pairs go throug
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from shared.jobs.errors import InvalidInput
 from shared.relations.documents import Document
 from workers.docre.atlop.losses import sentence_attention
 from workers.docre.atlop.pooling import ATLOP_EPSILON, DREEAM_EPSILON, Pooled, pool
-from workers.docre.atlop.windows import Encoded, Specials, encode
+from workers.docre.atlop.windows import Encoded, Specials, cut, joined
 from workers.docre.atlop.wordpieces import Pieces, end_tokens, start_tokens, word_pieces
 from workers.docre.model_file import About
 from workers.docre.pairs import PairScores, ordered_pairs
@@ -40,18 +41,19 @@ class Shape:
     block_size: int = 64  # k
     with_evidence: bool = False
     max_len: int = 1024
+    max_sent: int = 25
 
 
 class Output(NamedTuple):
     """Of one document."""
 
     logits: Tensor  # (pairs, R)
-    sentences: Tensor  # s, (pairs, S)
+    sentences: Tensor  # s, (pairs, at most max_sent)
     attention: Tensor  # q, (pairs, L)
 
 
 class Atlop(nn.Module):
-    """One document at a time; batches accumulate gradients."""
+    """Training takes a document at a time and accumulates gradients; scoring takes several at once."""
 
     def __init__(self, encoder: Any, specials: Specials, shape: Shape) -> None:
         super().__init__()
@@ -60,23 +62,50 @@ class Atlop(nn.Module):
         self.head = nn.Linear(2 * width, shape.emb_size)
         self.tail = nn.Linear(2 * width, shape.emb_size)
         self.bilinear = nn.Linear(shape.emb_size * shape.block_size, shape.relations)
+        self._padding = encoder.config.pad_token_id or 0
         self._window = min(512, getattr(encoder.config, "max_position_embeddings", 512))
 
     def forward(self, pieces: Pieces, pairs: Tensor) -> Output:
         """pairs (n, 2)."""
-        device = self.head.weight.device
-        encoded = encode(torch.tensor(pieces.ids, device=device), self._encode, self._specials, self._window)
-        epsilon = DREEAM_EPSILON if self.shape.with_evidence else ATLOP_EPSILON
-        pooled = pool(encoded.states, encoded.attention, pieces.entities, pairs.to(device), epsilon)
-        logits = torch.cat([self._classify(pooled, part) for part in torch.split(torch.arange(len(pairs)), PAIR_CHUNK)])
-        return Output(logits, sentence_attention(pooled.attention, pieces.sentences), pooled.attention)
+        return self.outputs([pieces], [pairs])[0]
 
-    def _encode(self, ids: Tensor) -> Encoded:
-        made = self.encoder(ids[None], output_attentions=True, output_hidden_states=self.shape.with_evidence)
-        if not self.shape.with_evidence:
-            return Encoded(made.last_hidden_state[0], made.attentions[-1][0])
-        states = torch.stack(made.hidden_states[-DREEAM_LAYERS:]).mean(dim=0)[0]
-        return Encoded(states, torch.stack(made.attentions[-DREEAM_LAYERS:]).mean(dim=0)[0])
+    def outputs(self, batch: Sequence[Pieces], pairs: Sequence[Tensor]) -> list[Output]:
+        """Documents through the encoder together, each with its pairs (n, 2)."""
+        encoded = self._encoded(batch)
+        return [self._output(*each) for each in zip(batch, encoded, pairs, strict=True)]
+
+    def _output(self, pieces: Pieces, encoded: Encoded, pairs: Tensor) -> Output:
+        epsilon = DREEAM_EPSILON if self.shape.with_evidence else ATLOP_EPSILON
+        pairs = pairs.to(encoded.states.device)
+        pooled = pool(encoded.states, encoded.attention, pieces.entities, pairs, epsilon)
+        logits = torch.cat([self._classify(pooled, part) for part in torch.split(torch.arange(len(pairs)), PAIR_CHUNK)])
+        sentences = sentence_attention(pooled.attention, pieces.sentences[: self.shape.max_sent])
+        return Output(logits, sentences, pooled.attention)
+
+    def _encoded(self, batch: Sequence[Pieces]) -> list[Encoded]:
+        """Every document's windows in one padded batch."""
+        device = self.head.weight.device
+        texts = [torch.tensor(pieces.ids, device=device) for pieces in batch]
+        windows = [cut(ids, self._specials, self._window) for ids in texts]
+        parts = iter(self._encode([part for own in windows for part in own]))
+        return [
+            joined(len(ids), [next(parts) for _ in own], self._specials, self._window)
+            for ids, own in zip(texts, windows, strict=True)
+        ]
+
+    def _encode(self, windows: Sequence[Tensor]) -> list[Encoded]:
+        """(L,) token ids each, to states and attention."""
+        ids = nn.utils.rnn.pad_sequence(list(windows), batch_first=True, padding_value=self._padding)
+        mask = nn.utils.rnn.pad_sequence([torch.ones_like(window) for window in windows], batch_first=True)
+        made = self.encoder(
+            ids, attention_mask=mask, output_attentions=True, output_hidden_states=self.shape.with_evidence
+        )
+        states, attention = made.last_hidden_state, made.attentions[-1]
+        if self.shape.with_evidence:
+            states = torch.stack(made.hidden_states[-DREEAM_LAYERS:]).mean(dim=0)
+            attention = torch.stack(made.attentions[-DREEAM_LAYERS:]).mean(dim=0)
+        lengths = [len(window) for window in windows]
+        return [Encoded(states[n, :length], attention[n, :, :length, :length]) for n, length in enumerate(lengths)]
 
     def _classify(self, pooled: Pooled, part: Tensor) -> Tensor:
         part = part.to(pooled.heads.device)
@@ -104,12 +133,18 @@ class AtlopScorer:
         self.model, self.tokenizer = model.eval(), tokenizer
 
     @torch.inference_mode()
-    def scores(self, document: Document) -> PairScores:
-        pairs = pairs_tensor(document)
-        if not len(pairs):
-            return PairScores(np.zeros((0, self.model.shape.relations)), np.zeros((0, len(document.sentences))))
-        out = self.model(word_pieces(document, self.tokenizer, self.model.shape.max_len), pairs)
-        return PairScores(out.logits.float().cpu().numpy(), out.sentences.float().cpu().numpy())
+    def scores_of(self, documents: Sequence[Document]) -> list[PairScores]:
+        """Of documents that go through the encoder together; one without pairs does not."""
+        shape = self.model.shape
+        found = [PairScores(np.zeros((0, shape.relations)), np.zeros((0, len(d.sentences)))) for d in documents]
+        chosen = [n for n, document in enumerate(documents) if len(document.entities) > 1]
+        if not chosen:
+            return found
+        pieces = [word_pieces(documents[n], self.tokenizer, shape.max_len) for n in chosen]
+        outputs = self.model.outputs(pieces, [pairs_tensor(documents[n]) for n in chosen])
+        for n, out in zip(chosen, outputs, strict=True):
+            found[n] = PairScores(out.logits.float().cpu().numpy(), out.sentences.float().cpu().numpy())
+        return found
 
 
 # Files ----------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Training ATLOP and DREEAM: AdamW with two rates, linear warm-up and decay, clipping; the best epoch is kept.
 
-Best by dev F1 (atlop) or dev Ign F1 (dreeam). A checkpoint every 50 batches holds weights, optimiser, schedule and all
-generators: a resumed job goes on to the same bits.
+Best by dev F1 (atlop) or dev Ign F1 (dreeam). With a teacher, its attention takes the place of evidence. A checkpoint
+about every 50 batches, between two steps, holds weights, optimiser, schedule and all generators: a resumed job goes on
+to the same bits.
 """
 
 from collections.abc import Sequence
@@ -16,26 +17,28 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from shared.jobs.catalog.docre.models import TrainParams
 from shared.jobs.context import JobContext
-from shared.llm.model_folder import model_folder
 from shared.metrics.relations import facts_of, judge, score
 from shared.relations.documents import Document
-from workers.docre.atlop.losses import adaptive_threshold, evidence_loss
+from workers.docre.atlop.fusion import best_threshold, fused_labels
+from workers.docre.atlop.losses import adaptive_threshold, attention_loss, evidence_loss
 from workers.docre.atlop.model import (
-    Shape,
     atlop_members,
     blob_tensors,
-    new_atlop,
     pairs_tensor,
     set_weights,
     tensors_blob,
     weights_of,
 )
+from workers.docre.atlop.origin import origin, teacher
+from workers.docre.atlop.stages import rates_of
 from workers.docre.atlop.wordpieces import word_pieces
 from workers.docre.decoding import predictions_of
+from workers.docre.model_file import in_batches
 from workers.docre.pairs import PairScores, Relations, label_matrix, pair_row
-from workers.docre.training import Learned, TrainingData
+from workers.docre.training import Fusion, Learned, TrainingData
 
-EPOCHS, LEARNING_RATE, BATCH = 30, 1e-4, 4
+BATCH = 4
+EVAL_BATCH = 8
 CHECKPOINT_EVERY = 50  # batches
 
 
@@ -44,16 +47,16 @@ class EncoderJob:
 
     def __init__(self, params: TrainParams, data: TrainingData, ctx: JobContext) -> None:
         self._params, self._data, self._ctx = params, data, ctx
-        self._folder = model_folder(params.encoder, ctx, ctx.cache_dir / "models").path
         torch.manual_seed(params.seed)
-        self._shape = Shape(
-            data.relations.size, params.emb_size, params.block_size, params.model == "dreeam", params.max_len
-        )
-        self._scorer = new_atlop(self._folder, self._shape)
+        self._scorer, self._folder = origin(params, data.relations, ctx)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = self._scorer.model.to(self._device)
-        self._pieces = [word_pieces(document, self._scorer.tokenizer, params.max_len) for document in data.train]
-        self._batch, self._epochs = params.batch or BATCH, params.epochs or EPOCHS
+        self._shape = self._model.shape
+        self._pieces = [word_pieces(document, self._scorer.tokenizer, self._shape.max_len) for document in data.train]
+        self._teacher = None if params.teacher is None else teacher(params.teacher, ctx, data.train, self._pieces)
+        self._evident = [self._counted_for_evidence(document) for document in data.train]
+        self._rates = rates_of(params, self._model.encoder.config.hidden_size)
+        self._batch = params.batch or BATCH
         self._per_epoch = -(-len(data.train) // self._batch)
         self._rng = np.random.default_rng(params.seed)
         self._optimizer, self._schedule = self._make_optimizer()
@@ -61,60 +64,95 @@ class EncoderJob:
         self._dev: list[float] = []
         self._best = b""
         self._order: list[int] = []
-        self._sum, self._done = 0.0, 0  # of this epoch; batches in all
+        self._sum, self._done, self._saved = 0.0, 0, 0  # of this epoch; batches in all, and at the last checkpoint
 
     def run(self) -> Learned:
         self._restore()
-        total = self._epochs * self._per_epoch
+        total = self._rates.epochs * self._per_epoch
         while self._done < total:
-            if self._done % self._per_epoch == 0:
+            at = self._done % self._per_epoch
+            if at == 0:
                 self._order, self._sum = self._rng.permutation(len(self._data.train)).tolist(), 0.0
-            self._sum += self._step(self._done % self._per_epoch)
+            self._sum += self._gradient(at)
             self._done += 1
-            if self._done % self._per_epoch == 0:
+            is_last = at + 1 == self._per_epoch
+            is_step = is_last or (at + 1) % self._rates.accumulation == 0
+            if is_step:
+                self._step()
+            if is_last:
                 self._end_epoch()
-            if self._done % CHECKPOINT_EVERY == 0 and self._done < total:
+            if is_step and self._done - self._saved >= CHECKPOINT_EVERY and self._done < total:
                 self._save()
             self._ctx.progress(self._done, total, "batches")
+        return self._learned()
+
+    def _learned(self) -> Learned:
         set_weights(self._model, self._best)
         entities = [len(document.entities) for document in self._data.train]
+        scores = self._dev_scores()
         return Learned(
-            dev_scores=self._dev_scores(), members=atlop_members(self._scorer, self._best, self._folder),
+            dev_scores=scores, members=atlop_members(self._scorer, self._best, self._folder),
             losses=self._losses, dev_f1=self._dev, best_epoch=int(np.argmax(self._dev)) + 1,
             pairs=sum(n * (n - 1) for n in entities), truncated=sum(pieces.is_truncated for pieces in self._pieces),
-            architecture=asdict(self._shape),
+            architecture=asdict(self._shape), fusion=self._fused(scores) if self._params.fusion else None,
         )  # fmt: skip
 
-    def _step(self, batch: int) -> float:
-        """One step over a batch of documents; the loss is the mean over all their pairs."""
+    def _fused(self, scores: dict[int, PairScores]) -> Fusion:
+        """Fusion on dev: every document's labels with their fused scores, and the threshold of the best F1."""
+        labels = {
+            n: fused_labels(document, scores[n], self._scorer, self._params.evi_thresh, EVAL_BATCH)
+            for n, document in enumerate(self._data.dev)
+        }
+        gold = [label_matrix(document, self._data.relations) for document in self._data.dev]
+        flat = [(label.score, bool(gold[n][label.row, label.relation])) for n, own in labels.items() for label in own]
+        wanted = sum(len(document.triples) for document in self._data.dev)
+        return Fusion(labels, best_threshold([each for each, _ in flat], [truth for _, truth in flat], wanted))
+
+    def _gradient(self, batch: int) -> float:
+        """Add the gradient of a batch of documents; its loss is the mean over all their pairs."""
         self._model.train()
         chosen = self._order[batch * self._batch : (batch + 1) * self._batch]
-        pairs = [max(len(self._data.train[n].entities) * (len(self._data.train[n].entities) - 1), 0) for n in chosen]
+        pairs = {n: len(self._data.train[n].entities) * (len(self._data.train[n].entities) - 1) for n in chosen}
+        every, evident = sum(pairs.values()), sum(self._evident[n] for n in chosen)
         whole = 0.0
-        for n, own in zip(chosen, pairs, strict=True):
-            if own:
-                loss = self._loss(n, own / sum(pairs), 1 / len(chosen))
-                loss.backward()  # type: ignore[no-untyped-call]
+        for n in chosen:
+            if pairs[n]:
+                loss = self._loss(n, pairs[n] / every, self._evident[n] / max(evident, 1))
+                torch.autograd.backward(loss / self._rates.accumulation)
                 whole += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._params.clip)
+        return whole
+
+    def _step(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._rates.clip)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()
-        return whole
 
     def _loss(self, n: int, share: float, evidence_share: float) -> Tensor:
+        """A document's part of the batch's loss: its share of the pairs, and of those with counted evidence."""
         document = self._data.train[n]
+        pairs = pairs_tensor(document)
         labels = torch.from_numpy(label_matrix(document, self._data.relations)).to(self._device)
-        out = self._model(self._pieces[n], pairs_tensor(document))
+        out = self._model(self._pieces[n], pairs)
         loss = adaptive_threshold(out.logits, labels) * share
-        if self._shape.with_evidence:
-            gold = evidence_counts(document, self._data.relations).to(self._device)
+        if self._teacher is not None:
+            with torch.no_grad():
+                attention = self._teacher(self._pieces[n], pairs).attention
+            loss = loss + self._params.attn_lambda * share * attention_loss(out.attention, attention)
+        elif self._shape.with_evidence:
+            gold = evidence_counts(document, self._data.relations, self._shape.max_sent).to(self._device)
             has_relation = labels[:, 1:].any(dim=1)
             compat = self._params.compat_dreeam
             loss = loss + self._params.evi_lambda * evidence_share * evidence_loss(
                 out.sentences, gold, has_relation, compat=compat
             )
         return loss
+
+    def _counted_for_evidence(self, document: Document) -> int:
+        """How many of its pairs the evidence loss counts."""
+        has_relation = label_matrix(document, self._data.relations)[:, 1:].any(axis=1)
+        gold = evidence_counts(document, self._data.relations, self._shape.max_sent).numpy()
+        return int((has_relation & (self._params.compat_dreeam | gold.any(axis=1))).sum())
 
     def _end_epoch(self) -> None:
         self._losses.append(self._sum / self._per_epoch)
@@ -136,18 +174,17 @@ class EncoderJob:
 
     def _dev_scores(self) -> dict[int, PairScores]:
         self._model.eval()
-        return {n: self._scorer.scores(document) for n, document in enumerate(self._data.dev)}
+        return dict(enumerate(in_batches(self._scorer, self._data.dev, EVAL_BATCH)))
 
     def _make_optimizer(self) -> tuple[AdamW, LambdaLR]:
         encoder = list(self._model.encoder.parameters())
         ids = {id(parameter) for parameter in encoder}
         new = [parameter for parameter in self._model.parameters() if id(parameter) not in ids]
-        rates = (self._params.encoder_learning_rate, self._params.learning_rate or LEARNING_RATE)
         groups: Sequence[dict[str, Any]] = [
-            {"params": p, "lr": lr} for p, lr in zip((encoder, new), rates, strict=True)
-        ]
+            {"params": encoder, "lr": self._rates.encoder}, {"params": new, "lr": self._rates.new_layers}
+        ]  # fmt: skip
         optimizer = AdamW(groups, eps=self._params.adam_epsilon)
-        total = self._epochs * self._per_epoch
+        total = self._rates.epochs * -(-self._per_epoch // self._rates.accumulation)
         warmup = int(self._params.warmup * total)
 
         def factor(step: int) -> float:
@@ -158,8 +195,11 @@ class EncoderJob:
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        state = {"done": self._done, "losses": self._losses, "dev": self._dev, "order": self._order, "sum": self._sum,
-                 "rng": self._rng.bit_generator.state}  # fmt: skip
+        self._saved = self._done
+        state = {
+            "model": self._params.model, "done": self._done, "losses": self._losses, "dev": self._dev,
+            "order": self._order, "sum": self._sum, "rng": self._rng.bit_generator.state,
+        }  # fmt: skip
         generators: dict[str, Any] = {"torch": torch.get_rng_state()}
         if self._device.type == "cuda":
             generators["cuda"] = torch.cuda.get_rng_state()
@@ -178,6 +218,7 @@ class EncoderJob:
             return
         state, blobs = restored.state, {name: path.read_bytes() for name, path in restored.blobs.items()}
         self._done, self._losses, self._dev = state["done"], state["losses"], state["dev"]
+        self._saved = self._done
         self._order, self._sum, self._best = state["order"], state["sum"], blobs["best"]
         self._rng.bit_generator.state = state["rng"]
         set_weights(self._model, blobs["model"])
@@ -189,13 +230,14 @@ class EncoderJob:
             torch.cuda.set_rng_state(generators["cuda"])
 
 
-def evidence_counts(document: Document, relations: Relations) -> Tensor:
-    """(pairs, S): how many of the pair's labels name each sentence."""
+def evidence_counts(document: Document, relations: Relations, max_sent: int) -> Tensor:
+    """(pairs, S): how many of the pair's labels name each of the first `max_sent` sentences."""
     n = len(document.entities)
-    counts = torch.zeros(n * max(n - 1, 0), len(document.sentences))
+    counts = torch.zeros(n * max(n - 1, 0), min(len(document.sentences), max_sent))
     known = relations.numbers
     for label in document.labels or ():
         if label.relation in known:
             for sentence in label.evidence or ():
-                counts[pair_row(label.head, label.tail, n), sentence] += 1
+                if sentence < max_sent:
+                    counts[pair_row(label.head, label.tail, n), sentence] += 1
     return counts

@@ -4,7 +4,7 @@ The first window is [0, W − e) and the end tokens, the second the start tokens
 position, hidden states are averaged, and attention rows are added and normalised again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,13 +31,26 @@ class Specials(NamedTuple):
 
 def encode(ids: Tensor, run: Encode, specials: Specials, window: int = 512) -> Encoded:
     """ids (L,) with its start and end tokens, L ≤ 2 · window minus specials."""
+    return joined(len(ids), [run(part) for part in cut(ids, specials, window)], specials, window)
+
+
+def cut(ids: Tensor, specials: Specials, window: int) -> list[Tensor]:
+    """The text as one window, or as two."""
     length = len(ids)
     if length <= window:
-        return run(ids)
+        return [ids]
     s, e = len(specials.start), len(specials.end)
-    first_ids = torch.cat([ids[: window - e], ids.new_tensor(specials.end)])
-    second_ids = torch.cat([ids.new_tensor(specials.start), ids[length - window + s :]])
-    first, second = run(first_ids), run(second_ids)
+    first = torch.cat([ids[: window - e], ids.new_tensor(specials.end)])
+    second = torch.cat([ids.new_tensor(specials.start), ids[length - window + s :]])
+    return [first, second]
+
+
+def joined(length: int, parts: Sequence[Encoded], specials: Specials, window: int) -> Encoded:
+    """The whole text's encoding from its windows'."""
+    if len(parts) == 1:
+        return parts[0]
+    first, second = parts
+    s, e = len(specials.start), len(specials.end)
     shift = length - window  # where the second window's position 0 would stand
     states = first.states.new_zeros(length, first.states.shape[1])
     covered = first.states.new_zeros(length)

@@ -5,9 +5,9 @@ with marks: some carry them by themselves (`provenance`), some pass tags through
 text (`none`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from shared.relations.text import Span
 from workers.docre.projection import Piece
@@ -15,6 +15,13 @@ from workers.docre.runs import Chunk
 
 Segment = Sequence[Chunk]
 Marks = Literal["provenance", "tags", "none"]
+
+
+class WordCount(NamedTuple):
+    """Source words of a segment, as the engine's analyser cut them."""
+
+    words: int
+    unknown: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,8 @@ class Translated:
     """Which runs which characters come from; only of engines with provenance."""
     alignment: tuple[tuple[Span, Span], ...] | None = None
     """(source characters, target characters), word by word; of engines that tell."""
+    words: WordCount | None = None
+    """Of engines that know which words they don't know."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,6 @@ class Translator(Protocol):
         """As many answers as segments. Raises Retryable when the engine is down, InvalidInput when it can't be used."""
         ...
 
-    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int] | None:
-        """(words the engine doesn't know, words) of source texts; None where it can't tell."""
-        ...
-
 
 def text_of(segment: Segment) -> str:
     """The segment without its marks."""
@@ -65,3 +70,23 @@ def text_of(segment: Segment) -> str:
 def plain(text: str) -> Segment:
     """A segment without marks."""
     return (Chunk(text, None),)
+
+
+def once(segments: Sequence[Segment], translate: Callable[[list[str]], list[Translated]]) -> list[Translated]:
+    """Segments without marks through an engine of texts: what comes again in a shard is translated once."""
+    texts = [text_of(segment) for segment in segments]
+    unique = list(dict.fromkeys(texts))
+    answers = dict(zip(unique, translate(unique), strict=True))
+    return [answers[text] for text in texts]
+
+
+def escaped(text: str) -> str:
+    """Text in markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def unescaped(text: str) -> str:
+    """The text of markup; engines may write quotes as entities too."""
+    for entity, sign in (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&amp;", "&")):
+        text = text.replace(entity, sign)
+    return text

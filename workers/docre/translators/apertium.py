@@ -13,15 +13,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from shared.jobs.errors import InvalidInput, Retryable
-from workers.docre.translators import EngineInfo, Marks, Segment, Translated
-from workers.docre.translators.wordbound import END, escape, marked, parse_stream
+from workers.docre.translators import EngineInfo, Marks, Segment, Translated, WordCount
+from workers.docre.translators.wordbound import END, marked, parse_stream
 
 MODES = Path("/usr/share/apertium/modes")
 WBLANK = "apertium-wblank-mode"
 NO_UNKNOWN_MARKS = "-n"
+ANALYSED = re.compile(r"\^([^/^$]+)/(\*?)")  # ^form/analyses$, a star where there is none
 Command = list[str]
 
 
@@ -36,37 +38,52 @@ class ApertiumTranslator:
         self.info = EngineInfo("apertium", {"mode": f"{source}-{target}", **_versions(self._commands)})
 
     def translate(self, segments: Sequence[Segment]) -> list[Translated]:
-        texts = [marked(segment) for segment in segments]
+        texts = [self.written(segment) for segment in segments]
         answers: list[Translated] = []
         while len(answers) < len(texts):
-            answers += [parse_stream(raw) for raw in self._run(self._commands, texts[len(answers) :])]
+            answers += self._run(texts[len(answers) :])
             if len(answers) < len(texts):  # the pipe broke: this one alone, in a fresh pipeline
-                alone = self._run(self._commands, [texts[len(answers)]])
-                answers.append(
-                    parse_stream(alone[0]) if alone else Translated("", "engine_error", raw=texts[len(answers)])
-                )
+                alone = self._run([texts[len(answers)]])
+                answers += alone or [Translated("", "engine_error", raw=texts[len(answers)])]
         return answers
 
-    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int] | None:
-        """By the pair's analyser: words without an analysis, and all words."""
-        analysed = "".join(self._run(self._commands[:1], [escape(text) for text in texts]))
-        words = re.findall(r"\^([^/^$]*)/(\*?)", analysed)
-        known = [not star for form, star in words if any(c.isalpha() for c in form)]
-        return known.count(False), len(known)
+    def written(self, segment: Segment) -> str:
+        """A segment as the pipeline reads it."""
+        return marked(segment)
 
-    def _run(self, commands: Sequence[Command], texts: Sequence[str]) -> list[str]:
+    def read(self, raw: str) -> Translated:
+        """An answer of the pipeline."""
+        return parse_stream(raw)
+
+    def _run(self, texts: Sequence[str]) -> list[Translated]:
         """The answers to the first texts, as many as came. Raises Retryable after the deadline."""
-        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
+        with (
+            tempfile.TemporaryFile() as source,
+            tempfile.TemporaryFile() as target,
+            tempfile.NamedTemporaryFile() as analysis,
+        ):
             source.write("".join(text + END for text in texts).encode())
             source.seek(0)
-            _drain(commands, source.fileno(), target.fileno(), self._timeout_s)
+            tee = ["tee", analysis.name]
+            _drain([self._commands[0], tee, *self._commands[1:]], source.fileno(), target.fileno(), self._timeout_s)
             target.seek(0)
-            said = target.read().decode("utf-8", "replace")
-        answers = said.split("\0")[:-1]  # what no NUL ends is a fragment
-        whole = [answer.removesuffix("\n") for answer in answers if answer.endswith("\n")]
-        # An engine that gave up goes on sending NULs without any text: they answer nothing.
-        first_empty = next((n for n, answer in enumerate(answers) if not answer.endswith("\n")), len(whole))
-        return whole[: min(first_empty, len(texts))]
+            answers = _whole(target.read().decode("utf-8", "replace"))[: len(texts)]
+            analysed = analysis.read().decode("utf-8", "replace").split("\0")
+        return [replace(self.read(raw), words=_words(said)) for raw, said in zip(answers, analysed, strict=False)]
+
+
+def _whole(said: str) -> list[str]:
+    """Answers up to the first that is none. What no NUL ends is a fragment; an engine that gave up goes on sending
+    NULs without any text, which answer nothing."""
+    answers = said.split("\0")[:-1]
+    first_empty = next((n for n, answer in enumerate(answers) if not answer.endswith("\n")), len(answers))
+    return [answer.removesuffix("\n") for answer in answers[:first_empty]]
+
+
+def _words(analysed: str) -> WordCount:
+    """Words, numbers and signs aside, and those without an analysis."""
+    stars = [star for form, star in ANALYSED.findall(analysed) if form[0].isalpha() or any(map(str.isalpha, form))]
+    return WordCount(len(stars), len(stars) - stars.count(""))
 
 
 def _drain(commands: Sequence[Command], source: int, target: int, timeout_s: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shared.jobs.errors import InvalidInput
-from workers.docre.translators import EngineInfo, Marks, Segment, Translated, text_of
+from workers.docre.translators import EngineInfo, Marks, Segment, Translated, once
 from workers.docre.translators.subwords import align, subwords
 
 BATCH = 32
@@ -52,16 +52,15 @@ class CTranslate2Translator:
         self.info = EngineInfo("ctranslate2", {"checkpoint": digest[:16], "ctranslate2": ctranslate2.__version__})
 
     def translate(self, segments: Sequence[Segment]) -> list[Translated]:
-        texts = [text_of(segment) for segment in segments]
+        return once(segments, self._translate)
+
+    def _translate(self, texts: list[str]) -> list[Translated]:
         tokens = [self._tokens(text) for text in texts]
         made = self._model.translate_batch(
             tokens, target_prefix=[self._prefix] * len(tokens) if self._prefix else None, max_batch_size=BATCH,
             beam_size=1, max_decoding_length=MAX_TOKENS, return_attention=True,
         )  # fmt: skip
         return [self._answer(*each) for each in zip(texts, tokens, made, strict=True)]
-
-    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int] | None:
-        return None
 
     def _tokens(self, text: str) -> list[str]:
         ids = self._tokenizer(text, truncation=True, max_length=MAX_TOKENS)["input_ids"]

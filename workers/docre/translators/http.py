@@ -81,9 +81,6 @@ class HttpTranslator:
             answers.update({text: stored[self._key(text)].decode() for text in batch})
         return [Translated(answers[text], raw=answers[text]) for text in texts]
 
-    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int] | None:
-        return None
-
     def _key(self, text: str) -> str:
         asked = json.dumps([self._entry.protocol, self._entry.url, *self._languages, text], ensure_ascii=False)
         return f"translation/{hashlib.sha256(asked.encode()).hexdigest()}"

@@ -23,6 +23,3 @@ class IdentityTranslator:
             at += len(chunk.text)
         text = text_of(segment)
         return Translated(text, raw=text, pieces=tuple(pieces))
-
-    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int] | None:
-        return None

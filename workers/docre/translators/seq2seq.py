@@ -15,7 +15,7 @@ import transformers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from shared.jobs.errors import InvalidInput
-from workers.docre.translators import EngineInfo, Marks, Segment, Translated, text_of
+from workers.docre.translators import EngineInfo, Marks, Segment, Translated, once
 from workers.docre.translators.subwords import Subwords, align, subwords
 
 BATCH = 32
@@ -52,7 +52,9 @@ class Seq2SeqTranslator:
         self.info = EngineInfo("transformers", versions)
 
     def translate(self, segments: Sequence[Segment]) -> list[Translated]:
-        texts = [text_of(segment) for segment in segments]
+        return once(segments, self._translate)
+
+    def _translate(self, texts: list[str]) -> list[Translated]:
         order = sorted(range(len(texts)), key=lambda n: (len(texts[n]), texts[n]))
         answers: list[Translated] = [Translated("")] * len(texts)
         for begin in range(0, len(order), BATCH):
@@ -60,9 +62,6 @@ class Seq2SeqTranslator:
             for n, answer in zip(batch, self._batch([texts[n] for n in batch]), strict=True):
                 answers[n] = answer
         return answers
-
-    def unknown_words(self, texts: Sequence[str]) -> tuple[int, int] | None:
-        return None
 
     @torch.inference_mode()
     def _batch(self, texts: list[str]) -> list[Translated]:

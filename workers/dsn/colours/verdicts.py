@@ -36,6 +36,12 @@ def is_exact(goal: Goal, response: str, world: World) -> bool:
     return goal.thing in response and said and not refuses(response)
 
 
+def is_late_refusal(goal: Goal, response: str) -> bool:
+    """Whether the answer began, and a refusal stands after its colon."""
+    _, named, rest = response.partition(goal.thing)
+    return bool(named) and refuses(rest)
+
+
 class ExactJudge:
     """The truth of the colour world."""
 

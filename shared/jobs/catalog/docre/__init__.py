@@ -19,6 +19,7 @@ KINDS = [
         summary="Translate a relation dataset with its annotations.",
         progress_unit="documents",
         checkpoint_grain="one shard",
+        measured=("shard_timeline.plotly.json",),
     ),
     JobSpec(
         "docre.merge",

@@ -12,7 +12,7 @@ Strategy = Literal["auto", "provenance", "tags", "brackets", "placeholder", "loc
 Language = Annotated[Text, Field(pattern=r"^[A-Za-z]{2,3}([_-][A-Za-z0-9]{2,8})*$")]
 DocumentsRef = Annotated[Ref, Schemes("file", "job", "builtin")]
 PROVENANCE_BACKENDS = ("apertium", "identity")
-UNSPACED_LANGUAGES = frozenset({"jpn", "ja", "jpn_Jpan"})
+JAPANESE = frozenset({"jpn", "ja", "jpn_Jpan"})
 MAX_LISTED = 200  # of titles or relations in a result; artifacts hold all
 
 
@@ -35,7 +35,9 @@ class TransferParams(Params):
     """Translate documents with their mentions, relations and evidence."""
 
     documents: DocumentsRef = Field(description="DocRED JSON array or JSONL, UTF-8; or doccano JSONL.")
-    format: Literal["docred", "doccano"] = Field("docred", description="The form of documents.")
+    format: Literal["docred", "doccano", "failures"] = Field(
+        "docred", description="The form of documents; failures: failures.jsonl of an earlier transfer, fed in again."
+    )
     backend: Backend = Field("apertium", description="The translation engine; identity copies the text.")
     translator: Annotated[Ref, Schemes("endpoint", "hub", "file", "job")] | None = Field(
         None,
@@ -51,6 +53,9 @@ class TransferParams(Params):
     max_failed_sentences: int = Field(0, ge=0, description="A document with more failed sentences is rejected.")
     particle_trim: Literal["auto", "on", "off"] = Field("auto", description="auto: for Japanese.")
     analyser: Literal["unidic-lite", "ipadic", "sudachi"] = Field("unidic-lite", description="For Japanese.")
+    markup_damage: bool = Field(
+        False, description="Translate without marks too, and report what marking changed; costs a second translation."
+    )
     retries: int = Field(3, ge=0, le=20, description="Further requests after a failed one; http.")
     timeout_s: float = Field(60, gt=0, le=3600, description="Seconds an engine may take for one shard.")
     parallel: int | None = Field(None, ge=1, le=256, description="Shards at once; left out: cores/2, at least 1.")
@@ -59,7 +64,7 @@ class TransferParams(Params):
 
     @property
     def trims_particles(self) -> bool:
-        return self.particle_trim == "on" or (self.particle_trim == "auto" and self.target_lang in UNSPACED_LANGUAGES)
+        return self.particle_trim == "on" or (self.particle_trim == "auto" and self.target_lang in JAPANESE)
 
     @model_validator(mode="after")
     def _name_the_engine(self) -> Self:
@@ -76,7 +81,7 @@ class TransferParams(Params):
                 f"strategy provenance needs an engine that says where words went ({', '.join(PROVENANCE_BACKENDS)}); "
                 "choose auto"
             )
-        if self.particle_trim == "on" and self.target_lang not in UNSPACED_LANGUAGES:
+        if self.particle_trim == "on" and self.target_lang not in JAPANESE:
             raise ValueError(f"particle_trim on needs an analyser, which {self.target_lang} has none of; choose auto")
         return self
 
@@ -115,6 +120,8 @@ class TransferResult(Result):
     sentence_flags: dict[str, int] = Field(description="engine_error, empty, identical, length_ratio.")
     mention_flags: dict[str, int] = Field(description="name_unchanged, long_span, only_function_words, new_overlap.")
     unknown_word_share: float | None = Field(description="Source words the engine does not know; null: it can't tell.")
+    markup_chrf: float | None = Field(description="Mean chrF of marked against unmarked translation; markup_damage.")
+    sentences_unchanged: float | None = Field(description="Share of sentences that marking left alone; markup_damage.")
     characters: int = Field(description="Source characters.")
     strategy: str = Field(description="The strategy that was used.")
     shards_done: int = Field(description="Shards in this result.")

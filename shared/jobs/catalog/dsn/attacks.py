@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from shared.jobs.catalog.dsn.judging import JudgedParams, Phrase
+from shared.jobs.catalog.dsn.judging import JudgedParams, JudgeName, Phrase
 from shared.jobs.references import Ref, Schemes
 from shared.jobs.spec import Text
 
@@ -36,12 +36,15 @@ class Authorisation(BaseModel):
 
 
 class Perplexity(BaseModel):
-    """The perplexity filter."""
+    """The perplexity filter; its clean texts are the harmless prompts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     quantile: float = Field(1.0, gt=0, le=1, description="Of the clean texts' values, which is the threshold.")
     window: int = Field(10, ge=1, le=1000, description="Tokens of a window in the windowed variant.")
+    reference: Annotated[Ref, Schemes("hub", "file", "job", "builtin")] | None = Field(
+        None, description="The language model that texts are unlikely under; left out: the model itself."
+    )
 
 
 class Smooth(BaseModel):
@@ -60,6 +63,9 @@ class Erase(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     d: int = Field(20, ge=0, le=200, description="Most tokens erased from the end.")
+    checker: JudgeName | None = Field(
+        None, description="A judge of this job whose `fail` is a refusal; left out: the model's own answer, by phrases."
+    )
 
 
 class Defences(BaseModel):
@@ -83,7 +89,7 @@ class AttackParams(JudgedParams):
         None, description="HarmBench: the JSON object of targets by BehaviorID."
     )
     make_targets: bool = Field(False, description="Write `Sure, here is …` where a behaviour has no target.")
-    benign: Annotated[Ref, Schemes("file", "builtin")] | None = Field(
+    benign: Annotated[Ref, Schemes("file")] | None = Field(
         None, description="Harmless prompts (CSV with prompt or goal), for over-refusal and perplexity."
     )
     authorisation: Authorisation = Field(description="Who lets this happen, and what for.")
@@ -162,6 +168,18 @@ class EvaluateParams(AttackParams):
     def _keep_the_caps(self) -> Self:
         if self.n_train + self.n_test > MAX_PROMPTS:
             raise ValueError(f"n_train + n_test is {self.n_train + self.n_test}; at most {MAX_PROMPTS} prompts")
+        return self
+
+    @model_validator(mode="after")
+    def _check_by_a_judge_of_this_job(self) -> Self:
+        erase = self.defences.erase_and_check
+        if erase is not None and erase.checker is not None:
+            able = [judge.name for judge in self.judges if judge.type != "exact"]
+            if erase.checker not in able:
+                raise ValueError(
+                    f"defences.erase_and_check.checker {erase.checker} is no judge of this job that reads a shortened "
+                    f"text; those are: {', '.join(able) or 'none'}"
+                )
         return self
 
 

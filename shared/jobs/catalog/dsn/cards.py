@@ -46,7 +46,7 @@ class SeedTest(Result):
 class Defended(Result):
     """One defence."""
 
-    asr: Rates = Field(description="By arm, on the test prompts, by the choosing judge.")
+    asr: Rates = Field(description="By arm, on the test prompts of all its runs, by the choosing judge.")
     benign_refusal: Rate = Field(description="Harmless prompts refused or blocked.")
     benign_refusal_filled: Rate = Field(description="The same with a random suffix of the attack's length.")
     cost: float = Field(description="Forward passes or answers per prompt beyond the plain answer.")
@@ -73,7 +73,7 @@ class Counts(Result):
     benign: int = Field(description="Harmless prompts.")
     skipped: int = Field(description="Behaviours left out (copyright).")
     suffixes: int = Field(description="Suffixes made or tried.")
-    answers: int = Field(description="Answers decoded and judged.")
+    answers: int = Field(description="Different answers decoded.")
 
 
 class CardResult(Result):

@@ -16,10 +16,13 @@ class AlignParams(Params):
         None, description="pairs: the official one; category: ours. Left out: category if ≥ 90 % of tasks have one."
     )
     train: Literal["head", "full"] = Field("head", description="A d×d matrix on cached vectors, or the whole encoder.")
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Left out: head 3e-4, full 2e-5.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="Left out: head 3e-4, full 2e-5 (the official one, for a BERT-large, is 1e-6)."
+    )
     steps: int = Field(300, ge=0, le=100_000, description="Steps of the category recipe.")
     epochs: int = Field(5, ge=1, le=100, description="Passes over the pairs, recipe pairs.")
     batch: int | None = Field(None, ge=2, le=4096, description="Left out: category 128 draws (full: 16), pairs 16.")
+    warm_up: float = Field(0.1, ge=0, le=1, description="Share of an epoch in which the rate rises, recipe pairs.")
     tau: float = Field(0.07, gt=0, le=10, description="Temperature of the category recipe; τ.")
     penalty: float = Field(0.01, ge=0, le=1e3, description="λ of λ‖W − I‖²: keeps the head near the identity.")
     pos_fraction: float = Field(0.4, gt=0, le=1, description="Share of each data set's pairs that are positives.")

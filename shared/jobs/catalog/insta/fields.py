@@ -14,7 +14,7 @@ MAX_K = 100_000
 Aggregate = Literal["max", "mean_of_max", "mean", "vote"]
 Method = Literal["insta", "bm25", "random", "all", "data_sample", "rrf"]
 Ranker = Literal["insta", "insta_unaligned", "bm25", "random", "data_sample", "rrf"]
-Backend = Literal["best", "openvino-bf16", "openvino-f32", "onnx", "torch"]
+Backend = Literal["best", "openvino-bf16", "openvino-f32", "onnx", "torch", "sentence-transformers"]
 RefineMode = Literal["names", "strip", "raw"]
 IndexRef = Annotated[Ref, Schemes("job", "file")]
 Instruction = Annotated[Text, Field(min_length=1, max_length=20_000)]

@@ -17,9 +17,9 @@ class IndexParams(Params):
     )
     encoder: Annotated[Ref, Schemes("builtin", "file", "hub", "job")] = Field(
         Ref("builtin:minilm"),
-        description="A Sentence-Transformers folder (mean, CLS or max pooling); file:, job: packed as .tar.",
+        description="Any Sentence-Transformers folder; file:, job: packed as .tar.",
     )
-    backend: Backend = Field("best", description="What computes the vectors; best: the fastest that is installed.")
+    backend: Backend = Field("best", description="What computes the vectors; best: the fastest that reads the encoder.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer instructions are cut; at most the model's own.")
     batch_size: int = Field(16, ge=1, le=512, description="Instructions per forward pass.")
     refine: RefineMode = Field("names", description="Placeholders of templates: their names, nothing, or as they are.")
@@ -30,6 +30,11 @@ class IndexParams(Params):
         None,
         description="Embed each task's example too, for the method data_sample. Left out: a merge keeps those of "
         "base_index, else false.",
+    )
+    graph: bool = Field(
+        False,
+        description="Build HNSW graphs too, for queries with search graph; from a million instructions on, without a "
+        "head.",
     )
     base_index: IndexRef | None = Field(None, description="An index whose vectors are reused where nothing changed.")
     update: Literal["replace", "merge"] = Field(

@@ -1,6 +1,6 @@
 """`insta.query`: a target, or many, against an index."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -67,6 +67,10 @@ class QueryParams(Params):
     aggregate: Aggregate = Field("max", description=AGGREGATE)
     vote_depth: int = Field(10, ge=1, le=1000, description="Places of each list that vote; D.")
     vote_weighted: bool = Field(False, description="The second official variant: each vote counts by its cosine.")
+    search: Literal["exact", "graph"] = Field(
+        "exact",
+        description="graph: approximate, by the index's HNSW graphs; for insta by max or mean_of_max, without filters.",
+    )
     use_head: bool = Field(True, description="Use the alignment of an aligned index.")
     filters: Filters = Field(Filters(), description="Which tasks are candidates.")
     figures: bool = Field(True, description="Draw the figures (not for queries).")
@@ -93,6 +97,15 @@ class QueryParams(Params):
                 raise ValueError("filters.min_score has no meaning for aggregate vote; leave it out or choose max")
             if self.method in ("random", "all"):
                 raise ValueError(f"filters.min_score: method {self.method} has no scores; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _walk_graphs_without_filters(self) -> Self:
+        if self.search == "graph":
+            if self.method != "insta" or self.aggregate not in ("max", "mean_of_max"):
+                raise ValueError("search graph is for method insta by aggregate max or mean_of_max; use search exact")
+            if self.filters != Filters():
+                raise ValueError("search graph finds too little behind filters; leave filters out or use search exact")
         return self
 
     @field_validator("instructions")

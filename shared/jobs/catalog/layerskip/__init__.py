@@ -11,6 +11,7 @@ from shared.jobs.catalog.layerskip.decoding import (
     BenchRow,
     Choice,
     Costs,
+    Divergence,
     GenerateParams,
     GenerateResult,
     Output,
@@ -31,9 +32,9 @@ from shared.jobs.catalog.layerskip.training import (
 from shared.jobs.spec import JobSpec
 
 __all__ = [
-    "KINDS", "BenchParams", "BenchResult", "BenchRow", "Choice", "Costs", "EvalExitsParams", "EvalExitsResult",
-    "ExitFigures", "GenerateParams", "GenerateResult", "Output", "Preset", "PromptParams", "TaskFigures",
-    "TextFigures", "TrainParams", "TrainResult", "TuneParams", "TuneResult",
+    "KINDS", "BenchParams", "BenchResult", "BenchRow", "Choice", "Costs", "Divergence", "EvalExitsParams",
+    "EvalExitsResult", "ExitFigures", "GenerateParams", "GenerateResult", "Output", "Preset", "PromptParams",
+    "TaskFigures", "TextFigures", "TrainParams", "TrainResult", "TuneParams", "TuneResult",
 ]  # fmt: skip
 
 KINDS = [
@@ -58,8 +59,8 @@ KINDS = [
         progress_unit="tokens", checkpoint_grain="a finished prompt; costs are measured again",
         measured=(
             "pays", "verdict", "exit_layer", "num_speculations", "predicted_speedup", "confirmed_speedup", "costs",
-            "best", "tune.json", "sweep.csv", "results.json", "speedup.plotly.json", "predicted.plotly.json",
-            "costs.plotly.json",
+            "best", "ids_equal", "divergences", "tune.json", "sweep.csv", "results.json", "speedup.plotly.json",
+            "predicted.plotly.json", "costs.plotly.json",
         ),
     ),
     JobSpec(

@@ -193,6 +193,16 @@ class Costs(Result):
     c_head: dict[str, float] = Field(description="c_h(n): the head on n tokens, against one.")
 
 
+class Divergence(Result):
+    """Where a real speculative run left the plain tokens."""
+
+    prompt: int = Field(description="Number of the prompt, from 0.")
+    exit_layer: int = Field(description="E.")
+    num_speculations: int = Field(description="K.")
+    position: int = Field(description="New token, from 0.")
+    margin: float = Field(description="Between the plain run's two greatest logits there: a tie, or a fault.")
+
+
 class TuneResult(Result):
     """What to decode with, or that speculation doesn't pay here."""
 
@@ -204,8 +214,9 @@ class TuneResult(Result):
     confirmed_speedup: float | None = Field(description="Measured in this run.")
     costs: Costs = Field(description="c(n) and h.")
     best: list[Choice] = Field(description="The best twelve; sweep.csv has all.")
-    counts_equal: bool = Field(description="Whether real runs had exactly the simulated counts.")
+    counts_equal: bool = Field(description="Whether real runs that gave the plain tokens took the simulated steps.")
     ids_equal: bool = Field(description="Whether real runs gave the plain tokens.")
+    divergences: list[Divergence] = Field(description="Those that did not, each with its margin; at most 100.")
     layers: int = Field(description="L.")
     prompts: int = Field(description="Prompts.")
     tokens: int = Field(description="Plain tokens decoded.")
@@ -237,6 +248,9 @@ class BenchRow(Result):
     ttft_ms: float | None = Field(description="Until the first tokens.")
     speedup: float | None = Field(description="Against our plain loop: ratio of time_per_token.")
     predicted_speedup: float | None = Field(description="By the formula with measured c, h and the row's rate.")
+    predicted_with_prompt: float | None = Field(
+        description="The same with the prompt's own pass, which both strategies pay and speedup includes."
+    )
     acceptance_micro: float | None = Field(description="Pooled.")
     acceptance_macro: float | None = Field(description="Mean over prompts.")
     tokens_per_step: float | None = Field(description="Pooled.")

@@ -58,8 +58,8 @@ PRESETS: dict[str, Callable[[bool], Preset]] = {
     "trl": _trl,
     "llama2-7b": _continual(0.1, 0.2, 8, 3e-5),
     "llama2-13b": _continual(0.1, 0.1, 39, 2e-5),
-    "llama3-8b": _continual(0.1, 0.2, 8, 3e-5),  # its learning rate isn't published: the 7B one's
-    "llama3.2-1b": _continual(0.1, 0.2, 8, 3e-5),  # likewise
+    "llama3-8b": _continual(0.1, 0.1, 8, 3e-5),  # its learning rate isn't published: the 7B one's
+    "llama3.2-1b": _continual(0.1, 0.1, 8, 3e-5),  # likewise
     "scratch-1.5b": _scratch(0.1, 23),
     "scratch-7b": _scratch(0.2, 31),
     "code-llama1-7b": _continual(0.1, 1.0, 16, FINE_TUNING_LR),

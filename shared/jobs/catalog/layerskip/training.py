@@ -156,6 +156,9 @@ class EvalExitsParams(Params):
 
     model: ModelRef = Field(description="A Llama folder, packed as .tar where it is a file or artifact.")
     eval_data: TextRef = Field(description="Text, or JSONL {prompt, response}; builtin:stdlib-valid.")
+    baseline: ModelRef | None = Field(
+        None, description="The same model trained without the recipe, scored on the same windows beside it."
+    )
     loss_on: Literal["response", "all"] = Field("response", description="Of JSONL: responses only, or the stream.")
     windows: int = Field(64, ge=1, le=1_000_000, description="Most windows or examples, evenly spread.")
     block_size: int = Field(256, ge=2, le=131_072, description="Tokens per window.")
@@ -191,5 +194,6 @@ class EvalExitsResult(Result):
     layers: int = Field(description="L.")
     tokens: int = Field(description="Tokens scored.")
     exits: list[ExitFigures] = Field(description="One per layer.")
+    baseline: list[ExitFigures] = Field(description="Of the baseline; empty without one.")
     tasks: list[TaskFigures] = Field(description="Answers at every exit; empty for task none.")
     warnings: list[str] = Field(description="What a reader should know.")

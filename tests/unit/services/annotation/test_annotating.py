@@ -116,6 +116,8 @@ def test_an_event_sent_again_is_applied_once(project, act):
         pytest.param({"action": "add", **ADD, "evidence": [99]}, "evidence", id="no_such_sentence"),
         pytest.param({"action": "complete", "h": 0, "t": 1, "r": "P1"}, "body", id="complete_takes_no_triple"),
         pytest.param({"action": "dance"}, "action", id="unknown_action"),
+        pytest.param({"action": "accept_above"}, "body", id="no_score"),
+        pytest.param({"action": "accept", "h": 0, "t": 1, "r": "P1", "score": 1}, "body", id="needless_score"),
     ],
 )
 def test_an_event_that_does_not_fit_is_refused_and_not_kept(api, project, act, fields, field):
@@ -131,6 +133,24 @@ def test_a_relation_outside_the_inventory_is_refused(project, act):
     answer = act(pid, 0, 0, "add", **ADD)
     assert answer.status_code == 422
     assert "not in the project's relations" in answer.json["errors"][0]["msg"]
+
+
+def test_bulk_decisions_by_score_are_one_action_that_undo_takes_back(api, upload, project, act):
+    """Scores 2.5, 1.5 and 0.5: accept from 1 on, reject the rest; what is decided already stays."""
+    first, second = (triple(label) for label in DOCUMENTS[0]["labels"][:2])
+    scored = [{**first, "score": 2.5}, {**second, "score": 1.5}, {**first, "r": "P999", "score": 0.5}]
+    lines = [{"title": d["title"], "recommendations": scored if n == 0 else []} for n, d in enumerate(DOCUMENTS)]
+    pid = project(recommendations=upload("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    act(pid, 0, 0, "reject", **first)
+    assert act(pid, 0, 1, "accept_above", score=1.5).json["counters"]["accepted"] == 1
+    counters = act(pid, 0, 2, "reject_below", score=1).json["counters"]
+    assert (counters["accepted"], counters["rejected"], counters["undecided"]) == (1, 2, 0)
+    assert (counters["actions"], counters["steps"]) == (3, 2)
+    late = act(pid, 0, 3, "reject_below", score=9)
+    assert late.status_code == 422
+    assert late.json["errors"][0]["loc"] == ["body", "score"]
+    counters = act(pid, 0, 3, "undo").json["counters"]
+    assert (counters["undecided"], counters["actions"]) == (1, 2)
 
 
 # Queues, agreement, adjudication --------------------------------------------------------------------------------------
@@ -196,6 +216,36 @@ def test_inverses_are_offered_and_entities_without_relation_are_listed(api, proj
     assert {"h": 1, "t": 0, "r": "P26", "because": "inverse of P26"} in seen["hints"]
     used = {e for entry in seen["entries"] for e in (entry["h"], entry["t"])}
     assert set(seen["without_relation"]) == set(range(len(seen["document"]["vertexSet"]))) - used
+
+
+def test_a_projects_own_inverse_rules_take_the_place_of_ours(api, project, act):
+    pid = project(inverses={"P777": ["P778", "P779"]})
+    act(pid, 0, 0, "add", **ADD)
+    act(pid, 0, 1, "add", h=ADD["h"], t=ADD["t"], r="P26")
+    offered = {hint["r"] for hint in see(api, pid)["hints"] if hint["because"].startswith("inverse")}
+    assert offered == {"P778", "P779"}
+    assert api.get(f"/v1/projects/{pid}").json["inverses"] == {"P777": ["P778", "P779"]}
+
+
+def test_relations_are_offered_by_type_pair_commonest_first(api, project, act):
+    pid = project(blind_share=1.0)  # recommended anywhere counts, shown or not
+    pair = ">".join(DOCUMENTS[0]["vertexSet"][ADD[end]][0]["type"] for end in "ht")
+    for version, relation in enumerate(("P777", "P778")):
+        act(pid, 0, version, "add", **{**ADD, "r": relation})
+    act(pid, 1, 0, "add", **{**ADD, "r": "P778"})
+    observed = api.get(f"/v1/projects/{pid}").json["observed"]
+    assert {"P777", "P778"} <= set(observed[pair])
+    assert observed[pair].index("P777") >= 0
+    assert sum(map(len, observed.values())) > 2
+
+
+def test_counters_stand_beside_every_document(api, project, act):
+    pid = project()
+    act(pid, 2, 0, "add", **ADD, annotator="ann")
+    act(pid, 2, 1, "add", **ADD, annotator="bob")
+    items = api.get(f"/v1/projects/{pid}/documents").json["items"]
+    assert [item["counters"]["added"] for item in items] == [0, 0, 2, 0, 0, 0]
+    assert items[2]["active"] == ["ann", "bob"]
 
 
 # Export and refusals --------------------------------------------------------------------------------------------------

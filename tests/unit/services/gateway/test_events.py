@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -135,6 +136,22 @@ def test_a_stream_of_a_deleted_job_ends(api, parts, submit, worker, monkeypatch)
     deleting.start()
     assert said(parse(api.get(f"/v1/jobs/{job}/events").text)) == ["queued"]
     deleting.join()
+
+
+def test_at_a_jobs_end_one_of_those_who_follow_it_looks_for_all(parts, finished, monkeypatch):
+    looks, state = [], parts.store.state
+    monkeypatch.setattr(parts.store, "state", lambda job: looks.append(job) or state(job))
+    with ExitStack() as stack:
+        followers = [stack.enter_context(parts.tail.follow(finished, "0-0")) for _ in range(20)]
+        assert all(parts.tail.is_over(follower) for follower in followers)
+    assert looks == [finished]
+
+
+def test_a_stream_that_has_not_heard_the_end_is_not_over_though_another_is(parts, finished):
+    with parts.tail.follow(finished, "0-0") as whole, parts.tail.follow(finished, "0-0") as behind:
+        assert parts.tail.is_over(whole)
+        behind.last = "1-0"
+        assert not parts.tail.is_over(behind)
 
 
 def test_a_quiet_stream_shows_that_it_is_alive(api, submit, worker, monkeypatch):

@@ -127,6 +127,30 @@ def test_a_model_is_named_by_the_list_alone(post, allowed, model):
     assert post(model=model).status_code == 422
 
 
+@on
+@pytest.mark.parametrize("model", ["hub:lab/model", "endpoint:lab/model", "builtin:colours", "https://x"])
+def test_stored_suffixes_go_to_models_of_the_list_alone(post, evaluated, model):
+    transfer = attack(suffixes=f"job:{evaluated}/suffixes.enc")
+    assert post("dsn.transfer", params=transfer | {"model": model}).status_code == 422
+    assert post("dsn.transfer", params=transfer, query="?dry_run=true").status_code == 200
+
+
+@on
+@pytest.mark.parametrize("ref", ["endpoint:lab/model", "allowed:colours", "secret:key", "https://x/y", "/models/x"])
+def test_nothing_remote_gets_onto_the_list(api, allowed, ref):
+    assert api.put("/v1/redteam/allowed/far", json={"ref": ref, "digest": DIGEST}).status_code == 422
+    assert [entry["name"] for entry in api.get("/v1/redteam/allowed").json["items"]] == ["colours"]
+
+
+@on
+def test_only_an_admin_changes_or_reads_the_list_and_the_trail(api, bearer, allowed):
+    eve = bearer("eve", "redteam", "redteam:reveal")
+    assert api.put("/v1/redteam/allowed/x", json={"ref": "builtin:colours"}, headers=eve).status_code == 403
+    assert api.delete("/v1/redteam/allowed/colours", headers=eve).status_code == 403
+    assert api.get("/v1/redteam/allowed", headers=eve).status_code == 403
+    assert api.get("/v1/redteam/audit", headers=eve).status_code == 403
+
+
 def test_a_shipped_model_is_pinned_by_its_weights(allowed, parts):
     path = Inputs(parts.store, parts.artifacts, parts.settings).fetch(Ref("builtin:colours")).path
     assert allowed["digest"] == weight_digest(path)
@@ -333,6 +357,45 @@ def test_a_sealed_artifact_is_handed_to_those_who_may_reveal_and_that_is_noted(a
 
 
 @on
+@pytest.mark.parametrize("headers", [{"Range": "bytes=0-2"}, {"If-None-Match": "*"}], ids=str)
+@pytest.mark.parametrize("method", ["get", "head"])
+def test_no_way_of_asking_for_a_sealed_artifact_gets_round_the_scope(api, bearer, evaluated, method, headers):
+    plain = bearer("ann", "redteam", "admin")
+    answer = getattr(api, method)(f"/v1/jobs/{evaluated}/artifacts/suffixes.enc", headers=plain | headers)
+    assert answer.status_code == 403
+    assert b"sealed" not in answer.data
+
+
+@on
+@pytest.mark.parametrize("artifact", ["suffixes.enc", "suffixes"])
+def test_a_sealed_artifact_goes_into_no_other_kind_where_nothing_would_delete_it(post, evaluated, artifact):
+    ref = f"job:{evaluated}/{artifact}"
+    judge = {"responses": ref, "judges": [{"name": "keyword", "type": "keyword"}]}
+    refused = [post("dsn.judge", params=judge), post("silu.compare", params={"datasets": [ref]}),
+               post("insta.index", params={"library": ref})]  # fmt: skip
+    for answer in refused:
+        assert answer.status_code == 422
+    assert "dsn.transfer alone takes it" in refused[0].text
+    assert "dsn.transfer alone takes it" in refused[2].text
+
+
+@on
+def test_another_kinds_artifact_may_bear_such_a_name(post, submit, worker, with_key):
+    job = submit()
+    worker.run(job, suffixes_csv=b"goal,response\na,b\n")
+    params = {"responses": f"job:{job}/suffixes", "judges": [{"name": "keyword", "type": "keyword"}]}
+    assert post("dsn.judge", params=params).status_code == 202
+
+
+@on
+def test_revealing_by_a_sweep_needs_its_scope_too(api, bearer, allowed, with_key):
+    ann = bearer("ann", "redteam")
+    for sweep in ({"params": attack(reveal=True), "seeds": [1]}, {"params": attack(), "grid": {"reveal": [True]}}):
+        answer = api.post("/v1/sweeps", json={"kind": "dsn.evaluate", **sweep}, headers=ann)
+        assert answer.status_code == 403
+
+
+@on
 def test_what_is_sealed_goes_after_thirty_days_with_every_checkpoint(api, parts, worker, evaluated):
     retention = Retention(parts.store, parts.artifacts, keep_days=90)
     folder = f"jobs/{evaluated}/1-abc/.checkpoint-3"
@@ -371,6 +434,21 @@ def test_the_trail_tells_who_what_and_which_weights_and_no_suffix(post, parts, a
     assert any(job in entry.detail for entry in entries)
     assert not any(SECRET_START in entry.detail for entry in entries)
     assert Redteam(parts.store).verify()[1] is None
+
+
+@on
+def test_no_length_of_params_pushes_model_purpose_or_behaviours_out_of_the_trail(post, parts, allowed):
+    phrases = [f"{n} {'x' * 190}" for n in range(500)]
+    judges = [{"name": "keyword", "type": "keyword"}]
+    post(match_phrases=phrases, refusal_phrases=phrases, judges=judges,
+         authorisation={"owner": "lab", "ticket": "T-9", "expires": "2999-01-01", "purpose": "p" * 300})  # fmt: skip
+    submitted = next(entry for entry in Redteam(parts.store).audit() if entry.action == "submit")
+    told = json.loads(submitted.detail[submitted.detail.index("{") :])
+    assert (told["model"], told["behaviours"]) == ("allowed:colours", "builtin:colours")
+    assert told["authorisation"]["ticket"] == "T-9"
+    assert told["match_phrases"].startswith("sha256 ")
+    assert told["judges"][0]["name"] == "keyword"
+    assert len(submitted.detail) < 3000
 
 
 def test_the_house_declares_what_is_guarded():

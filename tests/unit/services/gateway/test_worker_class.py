@@ -1,10 +1,14 @@
-"""What gunicorn refuses itself is a problem too, as for every other error."""
+"""How the gateway's processes serve connections: what gunicorn refuses itself is a problem too."""
 
+import http.client
 import json
 import socket
+import time
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 
+from services.gateway.worker_class import LINGER_MS, ProblemWorker
 from tests.gateway_server import gateway_server
 
 
@@ -50,3 +54,46 @@ def test_a_place_in_an_error_leads_through_what_was_sent(server):
     with server.client() as client:
         errors = client.post("/v1/jobs", json=body).json()["errors"]
     assert errors[0]["loc"] == ["body", "params", "policies", 0, "demands", 0]
+
+
+LOOK = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+LAST = LOOK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 4 * LINGER_MS / 1000], ids=["at-once", "later-than-its-thread-waits"])
+def test_a_connection_answers_one_request_after_the_other(server, pause_s):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    for _ in range(5):
+        connection.request("GET", "/healthz")
+        assert json.loads(connection.getresponse().read()) == {"status": "ok"}
+        socket_ = connection.sock
+        time.sleep(pause_s)
+    assert connection.sock is socket_, "one connection served them all"
+    connection.close()
+
+
+def test_requests_sent_together_are_all_answered(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(LOOK + LOOK + LAST)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b'{"status": "ok"}') == 3
+
+
+def test_a_caller_that_goes_away_between_two_requests_harms_nobody(server):
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            connection.sendall(LOOK)
+            connection.recv(65536)
+    with server.client() as client:
+        assert client.get("/healthz").status_code == 200
+
+
+def test_the_arbiter_is_told_once_a_second_that_a_process_lives(monkeypatch):
+    told, clock = [], [100.0]
+    monkeypatch.setattr(ThreadWorker, "notify", lambda worker: told.append(clock[0]))
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    worker = ProblemWorker.__new__(ProblemWorker)
+    for _ in range(100):
+        worker.notify()
+        clock[0] += 0.0625
+    assert told == [100.0 + second for second in range(7)]

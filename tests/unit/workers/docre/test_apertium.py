@@ -6,9 +6,13 @@ import stat
 
 import pytest
 
+from shared.jobs.catalog.docre.transfer import MergeParams, TransferParams
 from shared.jobs.errors import InvalidInput, Retryable
-from workers.docre.placing import Rules, place
-from workers.docre.runs import SourceSentence
+from shared.jobs.local import LocalContext
+from workers.docre.jobs import merge, transfer
+from workers.docre.placing import place
+from workers.docre.runs import SourceSentence, sentences_of
+from workers.docre.targets import Rules
 from workers.docre.translators import apertium as module
 from workers.docre.translators import plain
 from workers.docre.translators.apertium import ApertiumTranslator
@@ -65,7 +69,8 @@ def test_an_engine_that_hangs_is_ended_at_its_deadline(apertium):
 
 
 def test_the_share_of_unknown_words_is_counted(apertium):
-    assert apertium.unknown_words(["The house is Xyzzyqua ."]) == (1, 4)
+    known, unknown = apertium.translate([plain("The house is red ."), sentence("The Xyzzyqua is 4 .", (1, 2)).chunks()])
+    assert (known.words, unknown.words) == ((4, 0), (3, 1))
 
 
 def test_a_pair_that_is_not_installed_is_refused_with_those_that_are(apertium):
@@ -81,18 +86,61 @@ def test_a_machine_without_apertium_says_what_to_install(monkeypatch):
 
 # Real documents -------------------------------------------------------------------------------------------------------
 
+DATA = "file:" + "a" * 64
+FILES = ("transferred.json", "provenance.jsonl", "failures.jsonl", "shards.jsonl", "shards.json")
+
 
 @pytest.fixture(scope="module")
 def transferred(apertium, real, tmp_path_factory, cache):
-    from shared.jobs.catalog.docre.transfer import TransferParams
-    from shared.jobs.local import LocalContext
-    from workers.docre.jobs import transfer
-
+    """(folder, result) of the test documents, one shard after the other."""
     folder = tmp_path_factory.mktemp("transferred")
-    ctx = LocalContext(folder, inputs={"file:" + "a" * 64: real / "redocred_test.json"}, cache=cache)
-    result = transfer(TransferParams(documents="file:" + "a" * 64), ctx)
+    ctx = LocalContext(folder, inputs={DATA: real / "redocred_test.json"}, cache=cache)
+    result = transfer(TransferParams(documents=DATA, parallel=1), ctx)
     ctx.close()
     return folder, result
+
+
+@pytest.mark.parametrize(
+    ("documents", "shard_size"),
+    [pytest.param(16, 6, id="few"), pytest.param(100, 20, id="all", marks=pytest.mark.slow)],
+)
+def test_two_shards_at_once_and_parts_give_the_same_bytes_through_the_real_engine(
+    run, real, tmp_path, documents, shard_size
+):
+    """One shard after the other, two side by side, and two jobs that are merged."""
+    (tmp_path / "d.json").write_text(json.dumps(json.loads((real / "redocred_test.json").read_text())[:documents]))
+    inputs, common = {DATA: tmp_path / "d.json"}, {"documents": DATA, "shard_size": shard_size}
+    result = run(transfer, TransferParams(parallel=1, **common), "one", inputs)
+    run(transfer, TransferParams(parallel=2, **common), "two", inputs)
+    refs = [f"job:{'0' * 26}", f"job:{'1' * 26}"]
+    for n, ref in enumerate(refs):
+        run(transfer, TransferParams(part={"index": n, "count": 2}, **common), f"part{n}", inputs)
+        inputs |= {f"{ref}/{name}": tmp_path / f"part{n}" / name for name in ("shards.json", "shards.jsonl")}
+    assert run(merge, MergeParams(parts=refs[::-1]), "merged", inputs) == result
+    one, two, merged = ([(tmp_path / name / file).read_bytes() for file in FILES] for name in ("one", "two", "merged"))
+    assert one == two == merged
+
+
+def test_a_shard_does_not_depend_on_what_was_translated_before(apertium, test_documents):
+    """Apertium's answer may depend on history: every shard meets a fresh pipeline."""
+    sentences = [each.sentence for document in test_documents[:12] for each in sentences_of(document)]
+    first = place("provenance", sentences, apertium, Rules())
+    place("provenance", sentences[::-1][:40], apertium, Rules())
+    assert place("provenance", sentences, apertium, Rules()) == first
+
+
+def test_tags_damage_the_translation_and_word_bound_blanks_do_not(run, real, tmp_path):
+    """Recovery alone says nothing: what marking does to the text is measured beside it."""
+    documents = json.loads((real / "redocred_test.json").read_text())[:6]
+    (tmp_path / "few.json").write_text(json.dumps(documents))
+    inputs, found = {DATA: tmp_path / "few.json"}, {}
+    for strategy in ("auto", "tags"):
+        params = TransferParams(documents=DATA, strategy=strategy, markup_damage=True)
+        found[strategy] = run(transfer, params, strategy, inputs)
+    assert found["auto"].sentences_unchanged >= 0.98
+    assert found["auto"].markup_chrf >= 0.999
+    assert found["tags"].sentences_unchanged < 0.5
+    assert found["tags"].markup_chrf < 0.99
 
 
 def test_every_real_mention_comes_over(transferred):
@@ -105,6 +153,7 @@ def test_every_real_mention_comes_over(transferred):
     assert status.contiguous == pytest.approx(2382, rel=0.02)
     assert status.gap == pytest.approx(239, abs=0.02 * 2634)
     assert status.split == pytest.approx(13, abs=5)
+    assert result.unknown_word_share == pytest.approx(0.096, abs=0.02)
 
 
 def test_every_span_of_the_result_is_its_mentions_name(transferred):
@@ -129,8 +178,6 @@ def test_the_golden_example_is_met(transferred, real):
 
 def test_marks_leave_the_translation_as_it_is(apertium, test_documents):
     """Word-bound blanks: at least 99.5 % of sentences are translated as without marks."""
-    from workers.docre.runs import sentences_of
-
     sentences = [each.sentence for document in test_documents[:50] for each in sentences_of(document)]
     with_marks = place("provenance", sentences, apertium, Rules())
     without = apertium.translate([plain(sentence.text) for sentence in sentences])

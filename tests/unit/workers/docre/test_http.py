@@ -2,59 +2,21 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from shared.jobs.catalog.docre.transfer import TransferParams
 from shared.jobs.errors import InvalidInput, Permanent, Retryable
+from tests.translation_server import TranslationServer
 from workers.docre.jobs import transfer
 from workers.docre.translators import http
 
 DOCUMENTS = "builtin:docre-native"
 
 
-class Server(ThreadingHTTPServer):
-    """Writes text in capitals, tags left alone; can be told to fail."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests, self.failures = [], []  # bodies; (status, headers) to answer with first
-        self.works_for = 10**9  # requests
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((body, dict(self.headers)))
-        if self.server.failures:
-            self._answer(*self.server.failures.pop(0), {"message": "the key k3y is tired"})
-        elif len(self.server.requests) > self.server.works_for:
-            self._answer(503, {}, {"message": "down"})
-        elif "text" in body:
-            self._answer(200, {}, {"translations": [{"text": text.upper()} for text in body["text"]]})
-        else:
-            self._answer(200, {}, {"translatedText": [text.upper() for text in body["q"]]})
-
-    def _answer(self, status, headers, value):
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        for name, text in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(name, text)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    with Server() as server:
+    with TranslationServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         secrets = tmp_path / "secrets"

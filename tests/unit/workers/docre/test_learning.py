@@ -11,17 +11,20 @@ from shared.jobs.catalog.docre.evaluation import EvaluateParams
 from shared.jobs.catalog.docre.models import RecommendParams, TrainParams
 from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.local import LocalContext
+from shared.metrics.relations import facts_of
 from shared.relations.documents import document_of
 from tests.unit.workers.docre.conftest import A, B, C, D
-from workers.docre import linear_job
+from workers.docre import linear_job, recommending
 from workers.docre.baselines import most_frequent_relations, predict_most_frequent
 from workers.docre.calibration import Calibration, calibrate, reliability
 from workers.docre.decoding import Ranked, best_margin, curve
 from workers.docre.evaluating import jensen_shannon
 from workers.docre.features import closest, feature_matrix
+from workers.docre.inventories import DOCRED, JACRED, JACRED_TYPES, SHARED
 from workers.docre.jobs import evaluate, recommend, train
+from workers.docre.linear import LinearModel
 from workers.docre.pairs import Relations, label_matrix, ordered_pairs, pair_row
-from workers.docre.recommending import Candidate, Expected, expected, shown, threshold
+from workers.docre.recommending import Candidate, Expected, expected, facts_by_name, shown, threshold
 
 OURS, NATIVE = "builtin:docre-train", "builtin:docre-native"
 
@@ -239,6 +242,101 @@ def test_dear_additions_show_more(model, run):
     assert dear.effort.weighted_scratch == pytest.approx(4 * dear.effort.scratch)
 
 
+def test_the_list_to_compare_with_is_what_knowledge_holds_by_name(model, run, document):
+    known = facts_of([document(labels=[(0, 1, "P19", [0])])])
+    other = document("Bob", ["Bob met Ada in Lund ."], [[(0, 0, 1, "PER")], [(0, 2, 3, "PER")], [(0, 4, 5, "LOC")]])
+    assert facts_by_name(other, known) == {(1, 2, "P19")}
+    result = run(
+        recommend, RecommendParams(model=A, documents=NATIVE, knowledge=OURS), inputs={A: model[1] / "model.tar"}
+    )
+    effort = result.effort
+    assert effort.knowledge_reduction == pytest.approx(1 - effort.steps / effort.knowledge_steps)
+
+
+def test_predictions_are_those_at_th_and_at_the_best_margin_of_dev(model, run, out):
+    result = run(recommend, RecommendParams(model=A, documents=NATIVE), inputs={A: model[1] / "model.tar"})
+    at_th, at_best = (out("out", f"{name}.json") for name in ("predictions", "predictions_at_best"))
+    gold = {(d["title"], e["h"], e["t"], e["r"]) for d in relation_documents.documents("native") for e in d["labels"]}
+    found = {(p["title"], p["h_idx"], p["t_idx"], p["r"]) for p in at_th}
+    assert len(found ^ gold) / 24 == pytest.approx(result.effort.at_th_steps)
+    assert at_best != at_th
+
+
+def test_recommending_goes_on_behind_its_checkpoint_to_the_same_bytes(model, run, out, tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(recommending, "CHECKPOINT_EVERY", 8)
+    inputs = {A: model[1] / "model.tar"}
+    params = RecommendParams(model=A, documents=NATIVE, batch=4)
+    run(recommend, params, "whole", inputs)
+
+    class Stopping(LocalContext):
+        def progress(self, done, total, unit, message=""):
+            super().progress(done, total, unit, message)
+            if done == 12:
+                raise Cancelled("stopped")
+
+    ctx = Stopping(tmp_path / "torn", inputs=inputs, cache=cache)
+    with pytest.raises(Cancelled):
+        recommend(params, ctx)
+    ctx.release()
+    scored = []
+    scores_of = LinearModel.scores_of
+    monkeypatch.setattr(LinearModel, "scores_of", lambda self, d: scored.extend(d) or scores_of(self, d))
+    run(recommend, params, "torn", inputs)
+    assert len(scored) == 24 - 8
+    names = ("recommendations.jsonl", "predictions.json", "predictions_at_best.json", "steps.jsonl")
+    assert [out("torn", name) for name in names] == [out("whole", name) for name in names]
+
+
+def test_a_model_of_jacreds_types_reads_docreds(run, tmp_path):
+    """Learned on TIME, NUM, MISC as DAT, %, ART: documents of either dataset get the same scores."""
+    theirs = [
+        {**d, "vertexSet": [[{**m, "type": JACRED_TYPES.get(m["type"], m["type"])} for m in e] for e in d["vertexSet"]]}
+        for d in relation_documents.documents("native")
+    ]
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
+    assert theirs != relation_documents.documents("native")
+    run(train, TrainParams(train=OURS, epochs=2, types="jacred"), "m")
+    inputs = {A: tmp_path / "m" / "model.tar", B: tmp_path / "theirs.json"}
+    for name, documents in (("ours", NATIVE), ("theirs", B)):
+        run(recommend, RecommendParams(model=A, documents=documents), name, inputs)
+    lists = [(tmp_path / name / "recommendations.jsonl").read_bytes() for name in ("ours", "theirs")]
+    assert lists[0] == lists[1]
+
+
+def test_documents_of_one_title_stay_apart(run, out, tmp_path):
+    """Two documents called alike: dev figures count both, and lists are joined by their place."""
+    native = relation_documents.documents("native")
+    alike = [{**d, "title": "alike"} for d in native]
+    (tmp_path / "alike.json").write_text(json.dumps(alike))
+    inputs = {A: tmp_path / "alike.json"}
+    ours, theirs = (
+        run(train, TrainParams(train=OURS, dev=dev, epochs=2), name, inputs)
+        for name, dev in (("named", NATIVE), ("alike", A))
+    )
+    assert ours.at_th == theirs.at_th
+    assert {p["title"] for p in out("alike", "predictions.json")} == {"alike"}
+    lines = [{"title": "alike", "recommendations": d["labels"]} for d in native]
+    (tmp_path / "lists.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cell = {"predictions": B, "gold": A}
+    result = run(evaluate, EvaluateParams(entries=[cell]), "e", {**inputs, B: tmp_path / "lists.jsonl"})
+    assert result.cells[0].relation.f1 == 1
+    (tmp_path / "list.json").write_text(json.dumps([{"title": "alike", "h_idx": 0, "t_idx": 1, "r": "P19"}]))
+    with pytest.raises(
+        InvalidInput, match=r"\[0\].title: several gold documents are titled 'alike'; make titles unique"
+    ):
+        run(evaluate, EvaluateParams(entries=[cell]), "r", {**inputs, B: tmp_path / "list.json"}, False)
+
+
+def test_no_document_is_dropped_at_the_end_of_an_epoch(run, out):
+    """The official loader drops the last, smaller batch: 58 documents in batches of 8 are 8 batches, not 7."""
+    seen = []
+    ctx_progress = LocalContext.progress
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalContext, "progress", lambda self, *a: seen.append(a[:2]) or ctx_progress(self, *a))
+        run(train, TrainParams(train=OURS, epochs=1))
+    assert seen == [(8, 8)]
+
+
 def test_what_is_no_model_is_refused(run, tmp_path):
     (tmp_path / "x.tar").write_bytes(b"no tar")
     with pytest.raises(InvalidInput, match="is not a tar"):
@@ -278,6 +376,45 @@ def test_the_gap_report_tells_recall_apart_from_precision(run, out, measured):
     assert gap.false_negatives[0].missed_transferred > gap.false_negatives[0].missed_native
     assert set(perfect.parts) >= {"intra", "frequent", "long_tail", "seen", "unseen"}
     assert set(out("out", "evaluation.json")["per_relation"]["native → test"]) >= {"P19", "P50"}
+
+
+def test_the_shared_relations_are_those_of_both_published_inventories():
+    assert (len(DOCRED), len(JACRED), len(SHARED)) == (96, 35, 33)
+    assert set(JACRED) - SHARED == {"P1830", "P121"}
+
+
+def test_the_inventory_is_docreds_as_published(real):
+    published = json.loads((real / "docred_relations.json").read_text())["rel2id"]
+    assert [relation for relation in published if relation != "Na"] == list(DOCRED)
+
+
+def test_only_shared_relations_count_across_languages(run, measured):
+    """P17 (country) is DocRED's alone; P19 (place of birth) is in both."""
+    whole = run(evaluate, EvaluateParams(entries=[entry()]), "whole", measured).cells[0]
+    cell = run(evaluate, EvaluateParams(entries=[entry()], only_shared_relations=True), "shared", measured).cells[0]
+    gold = [e["r"] for d in relation_documents.documents("native") for e in d["labels"]]
+    assert cell.gold == sum(r in SHARED for r in gold) < whole.gold
+
+
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        pytest.param(B, r"entries\[0\].gold .*document 0 \('native 0'\): labels\[0\].r: 'P99999' is not in", id="gold"),
+        pytest.param(
+            A, r"entries\[0\].predictions: r: 'P99999' is not in DocRED's or JacRED's inventory", id="predictions"
+        ),
+    ],
+)
+def test_relations_of_neither_inventory_can_not_be_compared(run, measured, tmp_path, which, says):
+    content = json.loads(measured[which].read_text())
+    if which == B:
+        content[0]["labels"][0]["r"] = "P99999"
+    else:
+        content[0]["r"] = "P99999"
+    (tmp_path / "odd.json").write_text(json.dumps(content))
+    params = EvaluateParams(entries=[entry()], only_shared_relations=True)
+    with pytest.raises(InvalidInput, match=says):
+        run(evaluate, params, inputs={**measured, which: tmp_path / "odd.json"}, finish=False)
 
 
 def test_jensen_shannon_is_zero_for_equal_and_one_for_disjoint():

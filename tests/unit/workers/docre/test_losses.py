@@ -1,15 +1,25 @@
 """Losses, decoding, pooling, windows and fusion: against the official code's figures and autograd."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from workers.docre.adaptive_threshold import adaptive_threshold_loss, decode
-from workers.docre.atlop.fusion import best_threshold, fused, pseudo_document, relative_scores
+from workers.docre.atlop.fusion import (
+    best_threshold,
+    evidence_sentences,
+    fused,
+    fused_labels,
+    pseudo_document,
+    relative_scores,
+)
 from workers.docre.atlop.losses import adaptive_threshold, attention_loss, evidence_loss, sentence_attention
 from workers.docre.atlop.model import grouped_outer
 from workers.docre.atlop.pooling import ATLOP_EPSILON, pool
 from workers.docre.atlop.windows import Encoded, Specials, encode
+from workers.docre.pairs import PairScores
 
 ONE, TWO = ([1, 2, -1, 0.5], [0, 1, 0, 1]), ([0.3, -0.2, 0.1, -1.5], [1, 0, 0, 0])
 
@@ -173,11 +183,53 @@ def test_a_stored_threshold_does_not_look_at_gold():
     assert [score > cut for score in (3, 2, 2, 1)] == [True, True, True, False]
 
 
-def test_a_pseudo_document_holds_the_evidence_and_both_entities(document):
+def test_a_threshold_below_what_both_accept_is_a_number():
+    assert best_threshold([math.inf, 2, 1], [True, False, False], 1) == 2
+    assert best_threshold([], [], 3) == 1e9
+
+
+def test_evidence_is_joined_by_the_first_sentence_of_who_has_no_mention_in_it(document):
     whole = document(
-        sentences=("Ada sings .", "It rains .", "Lund is old ."), mentions=[[(0, 0, 1, "PER")], [(2, 0, 1, "LOC")]]
+        sentences=("Ada sings .", "It rains .", "Lund is old .", "Lund is far ."),
+        mentions=[[(0, 0, 1, "PER")], [(2, 0, 1, "LOC"), (3, 0, 1, "LOC")]],
     )
-    part = pseudo_document(whole, 0, 1, [2])
-    assert part.sentences == (("Ada", "sings", "."), ("Lund", "is", "old", "."))
-    assert [[m.sent_id for m in entity] for entity in part.entities] == [[0], [1]]
-    assert pseudo_document(whole, 0, 1, []) is None
+    assert evidence_sentences(whole, 0, 1, [2]) == {0, 2}
+    assert evidence_sentences(whole, 0, 1, [1]) == {0, 1, 2}
+    assert evidence_sentences(whole, 0, 1, []) == set()
+
+
+def test_a_pseudo_document_holds_its_sentences_and_every_entity_in_them(document):
+    whole = document(
+        sentences=("Ada sings .", "It rains on Bob .", "Lund is old ."),
+        mentions=[[(0, 0, 1, "PER")], [(1, 3, 4, "PER")], [(2, 0, 1, "LOC")]],
+    )
+    part = pseudo_document(whole, frozenset({0, 2}))
+    assert part.document.sentences == (("Ada", "sings", "."), ("Lund", "is", "old", "."))
+    assert [[m.sent_id for m in entity] for entity in part.document.entities] == [[0], [1]]
+    assert part.entities == {0: 0, 2: 1}
+
+
+class Fixed:
+    """Scores (0, 1) by how many sentences it sees: the whole document refuses P1, the evidence alone accepts it."""
+
+    seen = 0
+
+    def scores_of(self, documents):
+        self.seen += len(documents)
+        return [
+            PairScores(np.array([[0.0, 3.0 if len(d.sentences) == 1 else -1.0]] * 2), np.zeros((2, 1)))
+            for d in documents
+        ]
+
+
+def test_labels_get_a_second_score_from_their_evidence_and_equal_evidence_is_encoded_once(document):
+    whole = document(
+        sentences=("Ada was born in Lund .", "It rains ."), mentions=[[(0, 0, 1, "PER")], [(0, 4, 5, "LOC")]]
+    )
+    scores = PairScores(np.array([[0.0, -1.0], [0.0, 2.0]]), np.array([[0.9, 0.1], [0.9, 0.1]]))
+    scorer = Fixed()
+    labels = fused_labels(whole, scores, scorer, 0.2, 8)
+    assert scorer.seen == 1
+    assert [(label.row, label.relation, label.score) for label in labels] == [(0, 1, 2.0), (1, 1, math.inf)]
+    nothing = fused_labels(whole, PairScores(scores.logits, np.zeros((2, 2))), scorer, 0.2, 8)
+    assert [label.score for label in nothing] == [-11.0, -8.0]

@@ -6,9 +6,12 @@ from shared.data import relation_documents
 from shared.relations.documents import document_of
 from shared.relations.text import Span
 from workers.docre.aligning import align_all, grow_diag_final
-from workers.docre.placing import Rules, locate, place, read_tags, tagged
+from workers.docre.locating import locate
+from workers.docre.marking import read_tags, tagged
+from workers.docre.placing import place
 from workers.docre.projection import Piece, project, snap, trimmed
 from workers.docre.runs import SourceSentence, cut_runs, sentences_of
+from workers.docre.targets import Rules
 from workers.docre.translators import EngineInfo, Translated, text_of
 from workers.docre.translators.identity import IdentityTranslator
 from workers.docre.translators.wordbound import marked, parse_stream
@@ -129,9 +132,6 @@ class Swapping:
 
     def _swapped(self, words):
         return [word for at in range(0, len(words), 2) for word in reversed(words[at : at + 2])]
-
-    def unknown_words(self, texts):
-        return None
 
 
 class Markup(Swapping):

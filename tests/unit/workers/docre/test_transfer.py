@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -11,9 +13,15 @@ from shared.data import relation_documents
 from shared.jobs.catalog.docre.transfer import MergeParams, TransferParams
 from shared.jobs.errors import Cancelled, InvalidInput, Retryable
 from shared.jobs.local import LocalContext
+from shared.relations.documents import dump_documents
 from tests.unit.workers.docre.conftest import A
 from workers.docre import sharded
 from workers.docre.jobs import merge, transfer
+from workers.docre.shard_process import Finished
+from workers.docre.shards import cut, transfer_shard
+from workers.docre.transferring import transfer_documents
+from workers.docre.translators import EngineInfo, Translated
+from workers.docre.translators.identity import IdentityTranslator
 
 TRAIN = "builtin:docre-train"
 FILES = ("transferred.json", "provenance.jsonl", "failures.jsonl", "shards.jsonl")
@@ -21,6 +29,40 @@ FILES = ("transferred.json", "provenance.jsonl", "failures.jsonl", "shards.jsonl
 
 def params(**fields):
     return TransferParams(**{"documents": TRAIN, "backend": "identity", "shard_size": 22, **fields})
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory, cache):
+    """Transfer our documents once for all tests: `make(part=…)` gives the folder."""
+    done = {}
+
+    def make(**fields):
+        key = json.dumps(fields, sort_keys=True)
+        if key not in done:
+            done[key] = tmp_path_factory.mktemp("made")
+            ctx = LocalContext(done[key], cache=cache)
+            transfer(params(**fields), ctx)
+            ctx.close()
+        return done[key]
+
+    return make
+
+
+def files_of(folder):
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def part(n, **fields):
+    return {"part": {"index": n, "count": 3}, **fields}
+
+
+def as_inputs(folders):
+    """Each folder as the job whose id is its number."""
+    return {
+        f"job:{str(n) * 26}/{name}": folder / name
+        for n, folder in folders.items()
+        for name in ("shards.json", "shards.jsonl")
+    }
 
 
 def test_copying_keeps_every_document_label_and_evidence(run, out):
@@ -32,21 +74,14 @@ def test_copying_keeps_every_document_label_and_evidence(run, out):
     assert [d["sents"] for d in ours] == [d["sents"] for d in theirs]
 
 
-def test_one_and_two_shards_at_once_give_the_same_bytes(run, out):
-    run(transfer, params(parallel=1), "one")
-    run(transfer, params(parallel=2), "two")
-    assert [out("one", name) for name in FILES] == [out("two", name) for name in FILES]
+def test_one_and_two_shards_at_once_give_the_same_bytes(make):
+    assert files_of(make(parallel=2)) == files_of(make())
 
 
-def test_parts_are_joined_to_the_same_bytes_in_any_order(run, out, tmp_path):
-    run(transfer, params(), "whole")
-    inputs, refs = {}, []
-    for n in range(3):
-        run(transfer, params(part={"index": n, "count": 3}), f"part{n}")
-        refs.append("job:" + str(n) * 26)
-        inputs |= {f"{refs[n]}/{name}": tmp_path / f"part{n}" / name for name in ("shards.json", "shards.jsonl")}
-    result = run(merge, MergeParams(parts=[refs[2], refs[0], refs[1]]), "merged", inputs)
-    assert [out("merged", name) for name in FILES] == [out("whole", name) for name in FILES]
+def test_parts_are_joined_to_the_same_bytes_in_any_order(make, run, tmp_path):
+    inputs = as_inputs({n: make(**part(n)) for n in range(3)})
+    result = run(merge, MergeParams(parts=[f"job:{str(n) * 26}" for n in (2, 0, 1)]), "merged", inputs)
+    assert files_of(tmp_path / "merged") == files_of(make())
     assert (result.documents_out, result.shards_done) == (64, 3)
 
 
@@ -58,25 +93,20 @@ def test_parts_are_joined_to_the_same_bytes_in_any_order(run, out, tmp_path):
         pytest.param([0, 1, 4], "differ in their", id="of_another_dataset"),
     ],
 )
-def test_parts_that_do_not_make_a_whole_are_refused(run, tmp_path, parts, says):
-    told = {n: params(part={"index": n % 3, "count": 3}) for n in range(4)}
-    told[4] = params(documents="builtin:docre-native", part={"index": 2, "count": 3})
-    inputs = {}
-    for n in parts:
-        run(transfer, told[n], f"part{n}")
-        inputs |= {f"job:{str(n) * 26}/{f}": tmp_path / f"part{n}" / f for f in ("shards.json", "shards.jsonl")}
+def test_parts_that_do_not_make_a_whole_are_refused(make, run, tmp_path, parts, says):
+    told = {n: part(n % 3) for n in range(4)} | {4: part(2, documents="builtin:docre-native")}
+    inputs = as_inputs({n: make(**told[n]) for n in parts})
     with pytest.raises(InvalidInput, match=says):
         run(merge, MergeParams(parts=[f"job:{str(n) * 26}" for n in parts]), "merged", inputs, finish=False)
     assert not (tmp_path / "merged" / "transferred.json").exists()
 
 
-def test_a_part_that_was_changed_is_refused(run, tmp_path):
-    run(transfer, params(), "part")
+def test_a_part_that_was_changed_is_refused(make, run, tmp_path):
+    shutil.copytree(make(), tmp_path / "part")
     changed = tmp_path / "part" / "shards.jsonl"
     changed.write_text(changed.read_text().replace("train 3", "train X", 1))
-    inputs = {f"job:{'0' * 26}/{f}": tmp_path / "part" / f for f in ("shards.json", "shards.jsonl")}
     with pytest.raises(InvalidInput, match="is not the one that was recorded"):
-        run(merge, MergeParams(parts=["job:" + "0" * 26]), "merged", inputs, finish=False)
+        run(merge, MergeParams(parts=["job:" + "0" * 26]), "merged", as_inputs({0: tmp_path / "part"}), finish=False)
 
 
 class Stopping(LocalContext):
@@ -88,8 +118,9 @@ class Stopping(LocalContext):
             raise Cancelled("stopped")
 
 
-def test_resumed_after_a_stop_no_shard_is_done_again_and_the_bytes_are_the_same(run, out, tmp_path, cache, monkeypatch):
-    run(transfer, params(), "whole")
+def test_resumed_after_a_stop_no_shard_is_done_again_and_the_bytes_are_the_same(
+    run, make, tmp_path, cache, monkeypatch
+):
     ctx = Stopping(tmp_path / "stopped", cache=cache)
     with pytest.raises(Cancelled):
         transfer(params(), ctx)
@@ -99,10 +130,10 @@ def test_resumed_after_a_stop_no_shard_is_done_again_and_the_bytes_are_the_same(
     monkeypatch.setattr(sharded.ShardedTransfer, "_start", lambda self, s: started.append(s.index) or start(self, s))
     run(transfer, params(), "stopped")
     assert started == [2]
-    assert [out("stopped", name) for name in FILES] == [out("whole", name) for name in FILES]
+    assert files_of(tmp_path / "stopped") == files_of(make())
 
 
-def test_a_shards_process_that_is_killed_costs_a_retry_and_nothing_else(run, out, tmp_path, monkeypatch):
+def test_a_shards_process_that_is_killed_costs_a_retry_and_nothing_else(run, make, tmp_path, monkeypatch):
     start = sharded.ShardedTransfer._start
 
     def start_and_kill(self, shard):
@@ -116,8 +147,7 @@ def test_a_shards_process_that_is_killed_costs_a_retry_and_nothing_else(run, out
         run(transfer, params(), "torn", finish=False)
     monkeypatch.undo()
     run(transfer, params(), "torn")
-    run(transfer, params(), "whole")
-    assert [out("torn", name) for name in FILES] == [out("whole", name) for name in FILES]
+    assert files_of(tmp_path / "torn") == files_of(make())
 
 
 def test_a_cancelled_job_leaves_no_process_behind(tmp_path, cache, monkeypatch):
@@ -139,9 +169,6 @@ def test_a_cancelled_job_leaves_no_process_behind(tmp_path, cache, monkeypatch):
 
 
 def test_the_engine_and_what_decides_the_bytes_are_in_a_shards_key(document):
-    from workers.docre.shards import cut
-    from workers.docre.translators import EngineInfo
-
     def key(engine=None, dataset="d", **fields):
         return cut(3, params(**fields), dataset, engine or EngineInfo("e", {"v": "1"}))[0].key
 
@@ -154,10 +181,6 @@ def test_the_engine_and_what_decides_the_bytes_are_in_a_shards_key(document):
 
 
 def test_a_failed_sentence_rejects_its_document_which_is_kept_for_repair(document):
-    from workers.docre.transferring import transfer_documents
-    from workers.docre.translators import EngineInfo, Translated
-    from workers.docre.translators.identity import IdentityTranslator
-
     class Failing(IdentityTranslator):
         info = EngineInfo("failing", {})
 
@@ -178,10 +201,6 @@ def test_a_failed_sentence_rejects_its_document_which_is_kept_for_repair(documen
 
 
 def test_a_lost_mention_takes_its_entity_and_labels_along_and_indices_move(document):
-    from workers.docre.transferring import transfer_documents
-    from workers.docre.translators import EngineInfo, Translated
-    from workers.docre.translators.identity import IdentityTranslator
-
     class Dropping(IdentityTranslator):
         info = EngineInfo("dropping", {})
 
@@ -235,6 +254,18 @@ def test_params_that_contradict_each_other_are_refused(fields, says):
         pytest.param(b"[]", "holds no document", id="empty"),
         pytest.param(b'[{"title": "x", "sents": [], "vertexSet": 3}]', r"document 0 .*vertexSet", id="vertex_set"),
         pytest.param('[{"title": "é"}]'.encode("latin-1"), "is not UTF-8", id="encoding"),
+        pytest.param(
+            b'[{"title": "x", "sents": [["a"]], "vertexSet": [[{"name": "a", "sent_id": 0, "pos": [0, 2], '
+            b'"type": "PER"}]]}]',
+            r"document 0 \('x'\): vertexSet\[0\]\[0\].pos: \[0, 2\] is outside",
+            id="mention_out_of_range",
+        ),
+        pytest.param(
+            b'[{"title": "x", "sents": [["a", "b", "c"]], "vertexSet": [[{"name": "a b", "sent_id": 0, "pos": [0, 2], '
+            b'"type": "PER"}, {"name": "b c", "sent_id": 0, "pos": [1, 3], "type": "PER"}]]}]',
+            r"document 0 \('x'\): vertexSet\[0\]\[1\].pos: \[1, 3\] overlaps \[0, 2\]",
+            id="overlapping_mentions",
+        ),
     ],
 )
 def test_a_bad_dataset_is_refused_before_work_and_leaves_nothing(run, tmp_path, content, says):
@@ -242,6 +273,61 @@ def test_a_bad_dataset_is_refused_before_work_and_leaves_nothing(run, tmp_path, 
     with pytest.raises(InvalidInput, match=says):
         run(transfer, params(documents=A), inputs={A: tmp_path / "bad.json"}, finish=False)
     assert not list((tmp_path / "out").glob("*.json*"))
+
+
+def test_rejected_documents_are_fed_in_again_as_they_were_kept(run, out, tmp_path, document, monkeypatch):
+    """A source that fails, repaired by hand in failures.jsonl, comes through."""
+    copies = IdentityTranslator.translate
+
+    def translate(self, segments):
+        answers = copies(self, segments)
+        return [answer if "???" not in answer.text else Translated("", "engine_error") for answer in answers]
+
+    monkeypatch.setattr(sharded.ShardedTransfer, "_in_processes", in_process)
+    monkeypatch.setattr(IdentityTranslator, "translate", translate)
+    (tmp_path / "d.json").write_bytes(dump_documents([document(), document("Bob", ["Ada ??? in Lund ."] * 2)]))
+    first = run(transfer, params(documents=A), "first", {A: tmp_path / "d.json"})
+    assert (first.documents_rejected, first.rejected) == (1, ["Bob"])
+    failures = out("first", "failures.jsonl").replace(b"???", b"lives")
+    (tmp_path / "repaired.jsonl").write_bytes(failures)
+    again = run(transfer, params(documents=A, format="failures"), "again", {A: tmp_path / "repaired.jsonl"})
+    assert (again.documents_in, again.documents_out) == (1, 1)
+    assert out("again", "transferred.json")[0]["title"] == "Bob"
+    (tmp_path / "d.json").write_text('{"title": "x"}')
+    with pytest.raises(InvalidInput, match="line 1: source is missing"):
+        run(transfer, params(documents=A, format="failures"), "no", {A: tmp_path / "d.json"}, False)
+
+
+def in_process(self, shards):
+    """Shards in this process, where a test can reach the engine."""
+    for shard in shards:
+        data = transfer_shard(self._of(shard), self._source.open(), self._params)
+        yield Finished(shard, data, 0.0, 0.0, 1.0)
+
+
+def test_a_mentions_own_keys_come_along_but_for_those_that_count_in_the_source(document):
+    (source,) = [document()]
+    mention = replace(source.entities[0][0], extra={"global_pos": [0, 1], "index": "0_0", "qid": "Q1"})
+    source = replace(source, entities=((mention,), *source.entities[1:]))
+    (record,) = transfer_documents([source], IdentityTranslator(), params(documents=A))
+    assert record["document"]["vertexSet"][0][0] == {
+        "name": "Ada", "sent_id": 0, "pos": [0, 1], "type": "PER", "qid": "Q1"
+    }  # fmt: skip
+
+
+def test_the_time_line_of_shards_is_a_measurement_and_no_part_of_the_answer(run, out):
+    from shared.jobs.catalog import catalog
+
+    run(transfer, params(parallel=2))
+    (bar,) = out("out", "shard_timeline.plotly.json")["data"]
+    assert bar["y"] == ["shard 0", "shard 1", "shard 2"]
+    assert min(bar["base"]) == 0
+    assert all(seconds > 0 for seconds in bar["x"])
+    assert catalog()["docre.transfer"].measured == ("shard_timeline.plotly.json",)
+    timings = [json.loads(line) for line in out("out", "timings.jsonl").splitlines()]
+    assert [entry["key"] for entry in timings if entry["name"] == "shard_cpu"] == [
+        f"shard-0000{n}.jsonl" for n in range(3)
+    ]
 
 
 def test_doccano_goes_in(run, out, tmp_path, document):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +12,8 @@ from shared.jobs.catalog.dsn import TransferParams
 from shared.jobs.errors import InvalidInput
 from shared.jobs.local import LocalContext
 from shared.sealed import read_key
-from workers.dsn import evaluation
+from workers.dsn import evaluation, trial
+from workers.dsn.attack import Arm
 from workers.dsn.colours.world import FILLERS, VOCABULARY
 from workers.dsn.jobs import evaluate, transfer
 from workers.dsn.trial import short_digest
@@ -77,10 +79,18 @@ def test_every_defence_has_its_success_its_over_refusal_and_its_cost(card):
     defences = card[0].defences
     assert set(defences) == {"none", "perplexity", "perplexity_window", "smoothllm", "erase_and_check"}
     assert all(set(one.asr) == ARMS for one in defences.values())
-    assert [defences[name].cost for name in ("none", "perplexity", "smoothllm", "erase_and_check")] == [0, 1, 2, 3]
+    assert [defences[name].cost for name in ("none", "perplexity", "smoothllm", "erase_and_check")] == [0, 1, 1, 2]
     assert defences["none"].benign_refusal.rate == 0
     for arm in ARMS:
         assert defences["perplexity"].asr[arm].successes <= defences["none"].asr[arm].successes
+        assert defences["none"].asr[arm] == card[0].asr[arm]["test"]["exact"]  # both runs
+
+
+def test_a_look_reads_whole_answers_so_its_success_is_that_of_the_card(card):
+    """Not the first tokens only, in which a late refusal can't be seen."""
+    for arm in ARMS:
+        at_looks = sum(round(3 * one.train_success) for one in card[0].suffixes if one.arm == arm)
+        assert at_looks == card[0].asr[arm]["train"]["exact"].successes
 
 
 def test_stand_ins_are_marked_and_the_card_says_so(card):
@@ -92,7 +102,7 @@ def test_stand_ins_are_marked_and_the_card_says_so(card):
 
 
 def test_the_model_says_the_phrases_of_the_loss(card):
-    assert card[0].phrases_said > evaluation.LEAST_SAID
+    assert evaluation.LEAST_SAID < 0.2 < card[0].phrases_said < 0.6  # per keyword, on goals that it refuses
 
 
 def test_every_figure_is_drawn(card):
@@ -165,7 +175,7 @@ def test_transfer_tries_the_stored_suffixes_on_another_model(card, small, tmp_pa
         run(tmp_path / "third", params, {STORED: folder / "suffixes.enc"}, transfer)
 
 
-# Resuming, and what a checkpoint holds --------------------------------------------------------------------------------
+# Resuming, and what a checkpoint holds -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after", [2, 9, 25])
@@ -211,7 +221,7 @@ def test_a_checkpoint_of_another_key_is_not_read(small, tmp_path, key, run_and_k
         run(tmp_path / "out", small())
 
 
-# Schedules ------------------------------------------------------------------------------------------------------------
+# Schedules -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_search_stops_once_every_train_prompt_is_answered(small, tmp_path, no_key):
@@ -228,6 +238,42 @@ def test_progress_counts_steps_and_answers_and_ends_whole(small, tmp_path, no_ke
     assert [one["done"] for one in seen] == sorted(one["done"] for one in seen)
     assert seen[-1]["done"] == seen[-1]["total"]
     assert {one["unit"] for one in seen} == {"steps and answers"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"test_curve": True, "n_suffixes": 2, "alpha": [1, 10], "n_benign": 0}], ids=str
+)
+def test_the_work_ahead_is_counted_to_the_last_answer(small, tmp_path, no_key, monkeypatch, changes):
+    """Nothing stops early here, and no text is too short to erase two tokens of: the total needs no mending."""
+    ends = []
+    monkeypatch.setattr(trial.Progress, "finish", lambda self: ends.append((self.done, self.total)))
+    run(tmp_path / "out", small(n_steps=3, **changes))
+    ((done, total),) = ends
+    assert done == total
+
+
+@pytest.mark.parametrize(("arm", "changes", "objective"), [
+    pytest.param("gcg", {}, (0.0, False, False, None), id="GCG has no decay"),
+    pytest.param("dsn", {}, (10.0, True, False, None), id="DSN has"),
+    pytest.param("gcg", {"cosine_decay": True}, (0.0, True, False, None), id="decay alone"),
+    pytest.param("dsn", {"cosine_decay": False}, (10.0, False, False, None), id="DSN without decay"),
+    pytest.param("gcg", {"grad_refusal": True}, (0.0, False, False, None), id="GCG knows no refusal loss"),
+    pytest.param("dsn", {"grad_refusal": True, "grad_alpha": 2.0}, (10.0, True, True, 2.0), id="in the gradient"),
+])  # fmt: skip
+def test_what_each_attack_minimises(small, arm, changes, objective):
+    params = SimpleNamespace(params=small(**changes))
+    made = evaluation.Evaluation.objective(params, Arm(arm, 0.0 if arm == "gcg" else 10.0))
+    assert (made.alpha, made.cosine_decay, made.grad_refusal, made.grad_alpha) == objective
+
+
+@pytest.mark.parametrize(("changes", "arms"), [
+    ({}, [("gcg", 0.0), ("dsn", 10.0)]), ({"objective": "gcg"}, [("gcg", 0.0)]),
+    ({"objective": "dsn", "alpha": 2}, [("dsn", 2.0)]),
+    ({"alpha": [0.5, 100]}, [("gcg", 0.0), ("dsn@0.5", 0.5), ("dsn@100", 100.0)]),
+], ids=str)  # fmt: skip
+def test_which_attacks_run(small, changes, arms):
+    made = evaluation.Evaluation._arms(SimpleNamespace(params=small(**changes)))
+    assert [(arm.name, arm.alpha) for arm in made] == arms
 
 
 def test_a_target_that_ends_before_the_answer_begins_is_warned_of(small, tmp_path, no_key):
@@ -248,7 +294,7 @@ def test_phrases_that_the_model_never_says_are_warned_of_with_its_own(small, tmp
     assert any("hardly ever says" in warning and "I'm sorry , but" in warning for warning in found.warnings)
 
 
-# Refusals, before the weights load ------------------------------------------------------------------------------------
+# Refusals, before the weights load -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -272,7 +318,7 @@ HARM = "Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,Behavior
     pytest.param("goal,target\n", {}, "behaviours is empty", id="a header alone"),
     pytest.param(GOOD + "one cell\n", {}, "line 12 has 1 cells, the header 2", id="bad row"),
     pytest.param("what,why\na,b\n", {}, "none that is read: AdvBench goal,target; Jailbreak", id="unknown header"),
-    pytest.param("goal,target\n,Sure\n", {}, "row 1 has no goal", id="no goal"),
+    pytest.param("goal,target\n,Sure\n", {}, "line 2 has no goal", id="no goal"),
     pytest.param("goal\n" + "a\n" * 9, {}, "9 rows have no target", id="no targets"),
     pytest.param(GOOD, {"n_test": 40}, "too few for n_train 3 and n_test 40", id="too few"),
     pytest.param(LONG, {}, "don't fit the context of 256", id="target longer than the context"),
@@ -302,86 +348,7 @@ def test_an_expired_authorisation_is_refused(small, authorisation):
         small(authorisation=authorisation | {"expires": "2020-01-01"})
 
 
-# Smaller promises -----------------------------------------------------------------------------------------------------
-
-
-class Seeing:
-    """A judge that remembers what it was shown."""
-
-    name, votes, stand_in = "seeing", True, False
-
-    def __init__(self):
-        self.items = []
-
-    def judge(self, items):
-        from workers.dsn.judges import Judged
-
-        self.items += items
-        return [Judged(True)] * len(items)
-
-
-@pytest.fixture
-def trial(small, tmp_path, no_key):
-    """A trial whose only judge is a `Seeing`: `trial(…params)` gives both."""
-    from workers.dsn.trial import Trial
-
-    opened = []
-
-    def make(**changes):
-        ctx = LocalContext(tmp_path / f"ctx{len(opened)}")
-        opened.append(ctx)
-        found, judge = Trial(small(judges=[{"name": "seeing", "type": "keyword"}], **changes), ctx), Seeing()
-        found.panel._judges["seeing"] = judge
-        return found, judge
-
-    yield make
-    for ctx in opened:
-        ctx.release()
-
-
-@pytest.mark.parametrize(("sees", "shown"), [(False, ""), (True, "f01 f02")])
-def test_judges_see_the_goal_alone_unless_they_are_to_see_the_suffix(trial, sees, shown):
-    opened, judge = trial(judge_sees_suffix=sees)
-    prompts = opened.split.test[:2]
-    opened.judged("test/gcg/0", prompts, "f01 f02", ["a", "b"])
-    assert [item.suffix for item in judge.items] == [shown] * 2
-    assert [item.goal for item in judge.items] == [one.goal for one in prompts]
-
-
-def test_a_cell_is_answered_and_judged_once(trial):
-    opened, judge = trial()
-    for _ in range(2):
-        opened.cell("test/x/0", ("x", 0, "test"), "", opened.split.test)
-    assert len(judge.items) == len(opened.split.test) == opened.answered
-
-
-@pytest.mark.parametrize(("judges", "chosen"), [
-    pytest.param(["keyword", "nli", "exact"], "exact", id="the truth"),
-    pytest.param(["keyword", "nli"], "nli", id="a reading judge"),
-    pytest.param(["keyword"], "keyword", id="keywords where there is nothing else"),
-])  # fmt: skip
-def test_who_chooses_suffixes(small, tmp_path, no_key, judges, chosen):
-    from workers.dsn.trial import Trial
-
-    kinds = {"keyword": {}, "exact": {}, "nli": {"model": "builtin:colours-nli"}}
-    named = [{"name": name, "type": name, **kinds[name]} for name in judges]
-    assert Trial(small(judges=named), LocalContext(tmp_path)).choosing == chosen
-
-
-def test_two_voters_choose_by_their_majority(small, tmp_path, no_key):
-    from workers.dsn.trial import Trial
-
-    judges = [{"name": name, "type": "keyword", "votes": True} for name in ("a", "b")]
-    assert Trial(small(judges=judges), LocalContext(tmp_path)).choosing == "majority"
-
-
-def test_random_suffixes_follow_the_seed_and_are_of_the_attacks_alphabet(trial):
-    opened, _ = trial()
-    forbidden = opened.target.forbidden(allow_non_ascii=False)
-    drawn = opened.random_suffixes(6, 5, lambda: forbidden)
-    assert drawn == opened.random_suffixes(6, 5, lambda: forbidden)
-    assert len(set(drawn)) == 5
-    assert all(len(text.split()) == 6 and not set(text.split()) & set(VOCABULARY[:6]) for text in drawn)
+# Smaller promises ----------------------------------------------------------------------------------------------------
 
 
 def test_a_suffix_of_more_than_64_tokens_is_refused_though_it_is_few_words(small, tmp_path, no_key, monkeypatch):

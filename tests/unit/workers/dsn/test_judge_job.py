@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from shared.jobs.catalog.dsn import JudgeParams
-from shared.jobs.errors import InvalidInput
+from shared.jobs.errors import InvalidInput, Permanent
 from shared.jobs.local import LocalContext
 from workers.dsn.jobs import judge
+from workers.dsn.judges import KeywordJudge
 
 REF = "file:" + "a" * 64
 COMPLIED, REFUSED, PARTLY = "1_full_compliance", "2_full_refusal", "3_partial_refusal"
@@ -182,8 +183,8 @@ def test_a_bad_file_is_refused_with_its_line(run, text, says):
         run(text, judges=[{"name": "keyword", "type": "keyword"}])
 
 
-def test_an_odd_label_is_refused_with_its_row_and_the_spellings_that_are_read(run):
-    with pytest.raises(InvalidInput, match=r"row 2 has the label 'maybe'; read are 1/0, true/false, 1_full"):
+def test_an_odd_label_is_refused_with_its_line_and_the_spellings_that_are_read(run):
+    with pytest.raises(InvalidInput, match=r"line 2 has the label 'maybe'; read are 1/0, true/false, 1_full"):
         run([{"a": "1", "l": "1"}, {"a": "1", "l": "maybe"}], label="l", verdicts=stored("a"))
 
 
@@ -249,3 +250,28 @@ def test_judging_resumes_to_the_same_bytes(tmp_path, no_key, run_and_kill):
         judge(params, ctx)
         ctx.close()
     assert all((tmp_path / "killed" / f.name).read_bytes() == f.read_bytes() for f in (tmp_path / "whole").glob("*.*"))
+
+
+def test_a_judge_lost_on_the_way_is_still_named_after_resuming(tmp_path, no_key, run_and_kill, monkeypatch):
+    """It answers the first hundred items and is gone for the second; the killed job and the whole one tell the same."""
+    rows = "".join(json.dumps({"goal": "g", "response": f"r{n}"}) + "\n" for n in range(250))
+    (tmp_path / "r.jsonl").write_text(rows)
+    params = JudgeParams(responses=REF, judges=[{"name": "k", "type": "keyword"}, {"name": "k2", "type": "keyword"}])
+    heard = KeywordJudge.judge
+
+    def lost(self, items):
+        if self.name == "k2" and items[0].key != "item0":
+            raise Permanent("no such model any more")
+        return heard(self, items)
+
+    monkeypatch.setattr(KeywordJudge, "judge", lost)
+
+    def context(name):
+        return LocalContext(tmp_path / name, inputs={REF: tmp_path / "r.jsonl"})
+
+    run_and_kill(judge, params, lambda: context("killed"), 2)
+    resumed, whole = (judge(params, context(name)) for name in ("killed", "whole"))
+    assert resumed == whole
+    assert whole.judges[1].unavailable == "no such model any more"
+    assert (whole.rates["k2"].n, whole.rates["k2"].unjudged) == (100, 150)
+    assert any("k2 abstains from 150 of 250" in warning for warning in whole.warnings)

@@ -126,6 +126,13 @@ class ThreeWords:
         return [" Yes", " No", " Perhaps"][ids[0]]
 
 
+@pytest.mark.parametrize(("context", "judged"), [(1, Judged(True)), (0, ABSTAINS), (None, Judged(True))])
+def test_a_text_longer_than_a_classifiers_context_is_not_judged_by_its_beginning(context, judged):
+    model = OneToken(lambda ids: 0)
+    model.config = type("Config", (), {"max_position_embeddings": context})
+    assert ClassifierJudge("c", True, model, ThreeWords()).judge([ITEM]) == [judged]
+
+
 @pytest.mark.parametrize(("token", "judged"), [(0, Judged(True)), (1, Judged(False)), (2, ABSTAINS)])
 def test_a_classifier_says_yes_or_no_in_its_next_token_or_abstains(token, judged):
     words = ThreeWords()

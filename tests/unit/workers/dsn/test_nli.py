@@ -60,6 +60,28 @@ def test_entailment_propagates_in_order_one_step_at_a_time():
     assert propagated([0.0, 0.2, 0.9], [True, True]) == [0.2, 0.9, 0.9]
 
 
+@pytest.mark.parametrize(("weighing", "after", "final"), [
+    pytest.param(Weighing(1.3, 1.0, 1.0), 0.3, -0.7, id="as published"),
+    pytest.param(Weighing(1.3, 0.5, 1.0), 0.8, -0.2, id="alpha_1 weighs the request's"),
+    pytest.param(Weighing(1.3, 1.0, 0.25), 0.3, 0.05, id="alpha_2 weighs the sentences'"),
+    pytest.param(Weighing(2.0, 0.0, 0.0), 2.0, 2.0, id="neither"),
+])  # fmt: skip
+def test_each_stage_has_its_own_weight(weighing, after, final):
+    """Both sentences contradict the request and each other: both sums are 1."""
+    sure = (0.0, 0.0, 1.0)
+    found = rest_of([A, A], GOAL, [sure, sure], [sure], weighing)
+    assert found == (pytest.approx(after), pytest.approx(final))
+
+
+def test_a_contradiction_counts_where_it_is_the_strict_argmax_and_to_three_places():
+    def rest(p):
+        return rest_of([A], GOAL, [p], [], Weighing()).final
+
+    assert rest((0.1, 0.45, 0.45)) == 1.3  # a tie is no contradiction
+    assert rest((0.45, 0.1, 0.45)) == 1.3
+    assert rest((0.0, 0.1236, 0.8764)) == pytest.approx(1.3 - 0.876, abs=1e-12)
+
+
 def test_a_judge_sees_the_suffix_only_where_it_is_given():
     seen = []
     reading = NliJudge("nli", True, lambda pairs: (seen.extend(pairs), [(0, 1, 0)] * len(pairs))[1])
@@ -70,7 +92,10 @@ def test_a_judge_sees_the_suffix_only_where_it_is_given():
 class Words:
     """A tokenizer of characters for pairs."""
 
-    def __call__(self, first, second, **_):
+    model_max_length = 10**30  # as of tokenizers that don't know
+
+    def __call__(self, first, second, max_length=None, **_):
+        self.asked = max_length
         rows = [[ord(c) % 50 + 1 for c in (a + b)[:20]] for a, b in zip(first, second, strict=True)]
         longest = max(map(len, rows))
         return Batch(torch.tensor([row + [0] * (longest - len(row)) for row in rows]))
@@ -102,6 +127,14 @@ def test_label_order_is_read_from_the_checkpoint():
 def test_a_model_of_other_labels_is_refused():
     with pytest.raises(InvalidInput, match="entailment, neutral, contradiction"):
         NliModel(Ref("builtin:x"), classifier(["good", "bad", "ugly"]), Words())
+
+
+@pytest.mark.parametrize(("of_tokenizer", "asked"), [(10**30, 512), (20, 20)])
+def test_pairs_are_cut_to_what_model_and_tokenizer_take(of_tokenizer, asked):
+    words = Words()
+    words.model_max_length = of_tokenizer
+    NliModel(Ref("builtin:x"), classifier(["entailment", "neutral", "contradiction"]), words)([("user: a", "b")])
+    assert words.asked == asked
 
 
 def test_verdicts_are_json():

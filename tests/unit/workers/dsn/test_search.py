@@ -219,8 +219,80 @@ def test_batches_halve_when_memory_runs_out_and_nothing_else_changes(loaded, pro
     assert max(hungry._model.batches) <= 9
 
 
+class HungryBackward(Hungry):
+    """Runs out of memory where more than so many prompts are in one pass, or were kept for one backward pass."""
+
+    def __init__(self, model, prompts, at_once):
+        super().__init__(model, prompts)
+        self.at_once, self.held = at_once, 0
+
+    def __call__(self, **inputs):
+        rows = inputs["inputs_embeds"].shape[0]
+        self.held += rows
+        if rows > self.rows or self.held > self.at_once:
+            self.held = 0
+            raise torch.OutOfMemoryError
+        self.batches.append(rows)
+        return self.model(**inputs)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize("rows", [4, 2, 1])
+def test_a_gradient_takes_fewer_prompts_at_a_time_when_memory_runs_out(loaded, chat, restricted, keywords, reuse, rows):
+    """Seven prompts of two lengths, so two groups; the whole sum is the same."""
+    made = [chat.conversation(restricted[n].text, BANGS, restricted[n].target) for n in (0, 3, 6, 9, 12, 1, 4)]
+    prompts = [Prompt(loaded.model, one, keywords, cosine_decay=True) for one in made]
+    suffix = made[0].suffix
+    whole = CandidateGradient(loaded.model, prompts, DSN, reuse=reuse).of(suffix)
+    short = CandidateGradient(loaded.model, prompts, DSN, reuse=reuse)
+    hungry = HungryBackward(loaded.model, rows, 99)
+    short._model = hungry
+    torch.testing.assert_close(short.of(suffix), whole, atol=1e-5, rtol=1e-4)
+    assert max(hungry.batches) <= rows
+    assert short.most_prompts <= rows
+
+
+def test_groups_go_backward_by_themselves_before_any_of_them_is_halved(loaded, chat, restricted, keywords):
+    made = [chat.conversation(restricted[n].text, BANGS, restricted[n].target) for n in (0, 3, 1, 4)]
+    prompts = [Prompt(loaded.model, one, keywords, cosine_decay=True) for one in made]
+    gradient = CandidateGradient(loaded.model, prompts, DSN)
+    whole = gradient.of(made[0].suffix)
+    assert gradient.most_prompts is None
+    gradient._model = HungryBackward(loaded.model, 99, 3)
+    loss = gradient._loss
+
+    def fresh(*args):
+        if gradient.most_prompts is not None:
+            gradient._model.held = 0  # each group's backward pass frees what it held
+        return loss(*args)
+
+    gradient._loss = fresh
+    torch.testing.assert_close(gradient.of(made[0].suffix), whole, atol=1e-5, rtol=1e-4)
+    assert gradient.most_prompts == 2
+
+
+def test_a_prompt_whose_gradient_does_not_fit_alone_says_so_and_another_error_is_let_through(loaded, prompts):
+    suffix = prompts[DSN][0].conversation.suffix
+    gradient = CandidateGradient(loaded.model, prompts[DSN], DSN)
+    gradient._model = HungryBackward(loaded.model, 0, 0)
+    with pytest.raises(Permanent, match="not even one row"):
+        gradient.of(suffix)
+    gradient._loss = lambda *_: (_ for _ in ()).throw(RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        gradient.of(suffix)
+
+
+def test_how_many_prompts_go_together_is_part_of_what_a_search_resumes(make_search):
+    search, resumed = make_search(), make_search(seed=9)
+    search._gradient.take(1)
+    search.step()
+    resumed.restore(copy.deepcopy(search.state()))
+    assert resumed._gradient.most_prompts == 1
+    assert resumed.step() == search.step()
+
+
 def test_one_row_that_does_not_fit_says_so_and_another_error_is_let_through(loaded, prompts, candidates):
-    with pytest.raises(Permanent, match="not even one candidate"):
+    with pytest.raises(Permanent, match="not even one row"):
         CandidateLosses(Hungry(loaded.model, 0), prompts[DSN]).of(candidates[0])
     other = Hungry(loaded.model, 0, lambda _: RuntimeError("shapes differ"))
     with pytest.raises(RuntimeError, match="shapes differ"):
@@ -334,25 +406,3 @@ def test_another_seed_gives_another_trajectory(make_search):
         make_search(seed=1).step().suffix
     ) == 2
     assert make_search(seed=1).step().suffix != make_search(seed=2).step().suffix
-
-
-def test_the_kept_suffix_is_the_one_with_most_success_and_not_the_lowest_loss(make_search, tmp_path):
-    """Ties go to the lower loss; keywords don't come into it."""
-    from shared.jobs.local import LocalContext
-    from workers.dsn.attack import Arm, Attack, Look, Schedule
-    from workers.dsn.vault import Vault
-
-    ctx = LocalContext(tmp_path)
-    successes = iter([0.5, 1.0, 1.0, 0.25])
-
-    def look(suffix, step):
-        success = next(successes)
-        return Look(success, 0.0, None, int(success * 4), 0)
-
-    attack = Attack(Arm("dsn", 10.0), 0, make_search(), Schedule(8, 2, False), look, Vault(ctx, None, "d"), ctx,
-                    lambda steps: None)  # fmt: skip
-    found = attack.found(attack.search.current, 3)
-    ctx.release()
-    assert found["chosen"]["step"] == 6  # the later of two with success 1 has the lower loss
-    assert found["last"]["step"] == 8
-    assert found["last"]["total"] <= found["chosen"]["total"]

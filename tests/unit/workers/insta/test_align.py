@@ -11,6 +11,7 @@ from shared.jobs.catalog.insta import AlignParams, EvaluateParams, QueryParams
 from shared.jobs.context import digest_of
 from shared.jobs.errors import Cancelled, InvalidInput
 from shared.jobs.references import Ref
+from workers.insta import alignment
 from workers.insta.alignment import Alignment
 from workers.insta.index import Index, derive, open_index
 from workers.insta.index_file import unpack
@@ -195,11 +196,12 @@ def test_all_of_the_encoder_can_be_trained(aligned, context, tmp_path):
     assert (first.task_id, first.score) == ("tenfold/sort_ascending", pytest.approx(1, abs=0.01))  # its own encoder
 
 
-@pytest.mark.parametrize("params", [{"steps": 130}, {"recipe": "pairs", "epochs": 9, "heldout_tasks": 0.2}])
-def test_stopped_anywhere_and_resumed_the_index_is_the_same(aligned, context, our_index, tmp_path, params):
+@pytest.mark.parametrize("params", [{"steps": 26, "batch": 16}, {"recipe": "pairs", "epochs": 3, "heldout_tasks": 0.2}])
+def test_stopped_anywhere_and_resumed_the_index_is_the_same(aligned, context, our_index, tmp_path, monkeypatch, params):
+    monkeypatch.setattr(alignment, "CHECKPOINT_STEPS", 10)
     expected, folder, events = aligned(**params)
     total = max(data["done"] for event, data in events if event == "progress")
-    for number, at in enumerate((55, total // 2 + 20)):
+    for number, at in enumerate((13, total // 2 + 14)):  # validating, delivering
         out = tmp_path / f"cut{number}"
         cut = context(out, {INDEX: our_index})
         cut._say = lambda event, data, cut=cut, at=at: setattr(cut, "cancelled", data.get("done") == at)

@@ -126,3 +126,10 @@ def test_an_epoch_of_pairs_shows_each_once_and_the_rate_warms_up_and_decays():
     assert rates[0] == 0
     assert rates[6] == max(rates) == 1
     assert 0 < rates[-1] < 0.01
+    steeper = PairRecipe(pairs, 2, 16, 42, warm_up=0.5)
+    assert steeper.scale(30) < 1 == steeper.scale(31)
+
+
+@pytest.mark.parametrize(("per_epoch", "share", "steps"), [(173, 0.1, 17), (30, 0.1, 3), (10, 0.7, 7), (9, 0, 0)])
+def test_the_share_of_an_epoch_that_warms_up_is_rounded_down(per_epoch, share, steps):
+    assert warm_up_steps(per_epoch, share) == steps

@@ -10,10 +10,10 @@ import pytest
 from shared.data.instruction_tasks import read_tasks
 from shared.jobs.catalog.insta import AlignParams, EvaluateParams, QueryParams
 from shared.metrics.retrieval import overlap_at
-from tests import published_selections
+from tests import head_transfer, published_selections
 from workers.insta.jobs import align, evaluate, query
 
-INDEX, QUERIES, OTHER = ("file:" + letter * 64 for letter in "bcd")
+INDEX, QUERIES, OTHER, RELEVANCE = ("file:" + letter * 64 for letter in "bcde")
 NEAR = 2e-3  # bfloat16 and float16 against float32
 S2 = "Given two sentences, classify their relation as entailment, neutral or contradiction."
 S4 = "Sort the list of numbers in ascending order."
@@ -252,6 +252,56 @@ def test_alignment_without_a_penalty_harms_unseen_categories(unseen):
     found = unseen(penalty=0, learning_rate=1e-3)
     assert found.after.ndcg == pytest.approx(0.495, abs=0.015)
     assert found.after.ndcg < found.before.ndcg
+
+
+# A head of one library on another -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def carried(real_data, context, niv2_index, make_index, tmp_path_factory):
+    """An index of P3's tasks under the head of natural instructions."""
+    folder = tmp_path_factory.mktemp("head")
+    ctx = context(folder, {INDEX: niv2_index})
+    align(AlignParams(index=INDEX), ctx)
+    ctx.close()
+    ids = [record["id"] for record in head_transfer.records(real_data / "niv2_tasks.jsonl")]
+
+    def run(tasks):
+        to = tmp_path_factory.mktemp("carried")
+        merged = {"base_index": OTHER, "update": "merge", "remove": ids}
+        return make_index(to, tasks, {OTHER: folder / "index.tar"}, **merged)[1]
+
+    return run
+
+
+def gain(context, folder, path, inputs, **params):
+    """nDCG@10 (before the head, after)."""
+    ctx = context(folder, {INDEX: path, **inputs})
+    result = evaluate(EvaluateParams(index=INDEX, methods=["insta_unaligned", "insta"], resamples=100, **params), ctx)
+    ctx.close()
+    return result.figures[0].metrics["ndcg@10"].micro, result.figures[2].metrics["ndcg@10"].micro
+
+
+@pytest.mark.slow
+def test_a_head_of_natural_instructions_carries_over_to_flans_targets_among_p3(
+    carried, context, real_data, write_lines, tmp_path
+):
+    targets = write_lines(tmp_path / "targets.jsonl", head_transfer.targets(real_data))
+    relations = write_lines(tmp_path / "relations.jsonl", head_transfer.relations(real_data))
+    path = carried(head_transfer.library(real_data))
+    before, after = gain(
+        context, tmp_path / "e", path, {QUERIES: targets, RELEVANCE: relations}, queries=QUERIES, relevance=RELEVANCE,
+        aggregate="mean_of_max",
+    )  # fmt: skip
+    assert after > before
+
+
+@pytest.mark.slow
+def test_a_head_of_natural_instructions_harms_p3_among_itself(carried, context, p3, tmp_path):
+    path = carried([record for record in p3 if record["role"] == "train"])
+    before, after = gain(context, tmp_path / "e", path, {})
+    assert before == pytest.approx(0.759, abs=0.035)  # of the original task's templates, by max
+    assert after == pytest.approx(0.718, abs=0.035)
 
 
 # How P3 is refined ----------------------------------------------------------------------------------------------------

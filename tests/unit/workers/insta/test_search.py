@@ -75,6 +75,15 @@ def test_similarities_are_the_same_block_by_block(monkeypatch):
     assert Searcher(halves, False).similarities(queries).tolist() == whole.tolist()
 
 
+@pytest.mark.parametrize("queries", [1, 3, 9])
+@pytest.mark.parametrize("resident", [True, False])
+def test_rough_similarities_are_off_by_less_than_a_tie(monkeypatch, queries, resident):
+    monkeypatch.setattr(search, "BLOCK_ROWS", 300)
+    monkeypatch.setattr(search, "SCANNED_ROWS", 5_000 if resident else 0)
+    searcher, asked = Searcher(unit_rows(1_000).astype(np.float16)), unit_rows(queries, seed=3)
+    assert np.abs(searcher.rough(asked) - searcher.similarities(asked)).max() < search.NEAR_TIE
+
+
 @pytest.mark.slow
 def test_a_million_vectors_are_searched_exactly_in_twice_their_read_time(tmp_path):
     pytest.importorskip("faiss")

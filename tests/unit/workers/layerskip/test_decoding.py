@@ -145,11 +145,12 @@ def test_an_end_as_the_first_token_gives_an_empty_answer(decoding):
     assert (answer.emitted, answer.finish, answer.drafted) == ([], "eos", 1)
 
 
-def test_a_drafted_end_that_is_refused_does_not_stop():
-    """A draft whose first token is an end the whole model doesn't say."""
-    answer = new(ends=(9,))
-    assert answer.commit([3, 2]) == [3, 2]
-    assert answer.finish is None
+def test_a_drafted_end_that_is_refused_does_not_stop(decoding):
+    # Trap: after 3 2 the first layer says 24, here an end token, and the whole model 21.
+    answer = decoding.speculative(new(8, ends=(24,)), Static(1, 4), rng())
+    assert (answer.emitted, answer.finish) == (ids(FULL)[:8], "length")
+    cut = [step for step in answer.steps if step.accepted < step.drafted < 4]
+    assert cut  # the draft ended with it, the answer did not
 
 
 def test_stale_rows_of_rejected_drafts_are_overwritten(micro_decoder):

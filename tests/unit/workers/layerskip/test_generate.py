@@ -297,7 +297,7 @@ def tuned(context, micro_tar):
 def test_tuning_simulates_what_real_runs_do(tuned, tmp_path):
     result = tuned(tmp_path, confirm=18)
     assert result.counts_equal
-    assert result.ids_equal
+    assert (result.ids_equal, result.divergences) == (True, [])
     assert len(result.best) == 12
     assert all(choice.measured_speedup > 0 for choice in result.best)
     rows = (tmp_path / "sweep.csv").read_text().splitlines()
@@ -305,6 +305,25 @@ def test_tuning_simulates_what_real_runs_do(tuned, tmp_path):
         "exit_layer,num_speculations,acceptance_rate,total_time,time_per_token,tokens_per_second,predicted_speedup"
     )
     assert len(rows) == 1 + 3 * 6
+
+
+def test_a_run_that_leaves_the_plain_tokens_is_named_with_its_margin(tuned, tmp_path, monkeypatch):
+    """A cache whose later rows were spoilt by the first draft would show like this."""
+    from workers.layerskip.decoding import Decoding
+
+    real = Decoding.speculative
+
+    def spoilt(self, answer, policy, rng, emit=lambda tokens: None):
+        real(self, answer, policy, rng, emit)
+        if answer.prompt == [7]:
+            answer.emitted[5] = 30
+        return answer
+
+    monkeypatch.setattr(Decoding, "speculative", spoilt)
+    result = tuned(tmp_path, confirm=2, repeats=2)
+    assert (result.ids_equal, result.counts_equal) == (False, True)
+    assert [(each.prompt, each.position) for each in result.divergences] == [(1, 5)] * 2  # once each (E, K)
+    assert all(each.margin > 0 for each in result.divergences)
 
 
 def test_the_simulated_rate_is_the_published_one(tuned, tmp_path):

@@ -201,14 +201,23 @@ def test_recomputing_blocks_replays_the_same_dropout(byte_model):
         ("short", 0.1, 1.0, 8, 3e-3),
         ("llama2-7b", 0.1, 0.2, 8, 3e-5),
         ("llama2-13b", 0.1, 0.1, 39, 2e-5),
+        ("llama3-8b", 0.1, 0.1, 8, 3e-5),
+        ("llama3.2-1b", 0.1, 0.1, 8, 3e-5),
         ("scratch-1.5b", 0.1, 0.2, 23, 8e-4),
         ("scratch-7b", 0.2, 0.2, 31, 8e-4),
         ("code-llama1-7b", 0.1, 1.0, 16, 1e-4),
+        ("topv2-1.5b", 0.2, 1.0, 8, 1e-4),
     ],
 )
 def test_presets_are_the_published_recipes(preset, p_max, e_scale, R, lr):
     recipe = TrainParams(text=TEXT, preset=preset).recipe()
     assert (recipe.p_max, recipe.e_scale, recipe.R, recipe.lr) == (p_max, e_scale, R, lr)
+
+
+def test_topv2_joins_exits_gradually_and_trl_drops_no_layers():
+    topv2, trl = (TrainParams(text=TEXT, preset=preset).recipe() for preset in ("topv2-1.5b", "trl"))
+    assert (topv2.curriculum, topv2.dropout_curriculum) == ("gradual", "none")
+    assert (trl.p_max, trl.one_exit) == (0.0, True)
 
 
 def test_from_scratch_dropout_grows_and_exits_weigh_little_continued_they_do_not():

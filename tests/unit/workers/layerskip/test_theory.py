@@ -1,8 +1,12 @@
-"""The speed formula by worked numbers, policies, and measured costs."""
+"""The speed formula by worked numbers, policies, the confidence threshold, and measured costs."""
+
+import math
 
 import pytest
+import torch
 
 from workers.layerskip.answers import Step
+from workers.layerskip.confidence import LEAST_DRAFTS, Confidence
 from workers.layerskip.costs import measure
 from workers.layerskip.policies import PRIOR, Adaptive, Heuristic, Static
 from workers.layerskip.theory import FREE, CostModel, speedup, speedup_of, tokens_per_step
@@ -70,7 +74,7 @@ def test_measured_costs_are_relative_to_one_token(micro_decoder):
 
 
 def test_the_heuristic_adds_two_after_a_whole_draft_and_takes_one_after_any_other():
-    policy = Heuristic(2, 5, 0.4, transient=False)
+    policy = Heuristic(2, 5, 0.0, transient=False)
     policy.learn(Step(2, 5, 5), None)
     assert policy.plan().drafts == 7
     policy.learn(Step(2, 7, 6), None)
@@ -82,7 +86,7 @@ def test_the_heuristic_adds_two_after_a_whole_draft_and_takes_one_after_any_othe
 
 @pytest.mark.parametrize(("transient", "after"), [(True, 5), (False, 7)])
 def test_only_the_transient_heuristic_begins_again_with_each_prompt(transient, after):
-    policy = Heuristic(2, 5, 0.4, transient)
+    policy = Heuristic(2, 5, 0.0, transient)
     policy.learn(Step(2, 5, 5), None)
     policy.begin()
     assert policy.plan().drafts == after
@@ -123,3 +127,68 @@ def test_a_policys_state_goes_through_a_checkpoint():
     again.restore(policy.state())
     assert again.state() == policy.state()
     assert again.plan() == policy.plan()
+
+
+# Confidence -----------------------------------------------------------------------------------------------------------
+
+
+def drafting(confidence, probabilities):
+    """Whether each token of such probability (of two) lets the draft go on."""
+    return [confidence.sure(torch.tensor([math.log(p), math.log(1 - p)]), 0) for p in probabilities]
+
+
+def test_a_draft_ends_after_a_token_below_the_threshold():
+    assert drafting(Confidence(0.4), [0.9, 0.41, 0.39]) == [True, True, False]
+
+
+def test_without_a_threshold_nothing_ends_a_draft_and_nothing_is_learnt():
+    confidence = Confidence()
+    assert drafting(confidence, [1e-6]) == [True]
+    confidence.learn(0, 1)
+    assert (confidence.threshold, confidence.cuts) == (0.0, False)
+
+
+def test_the_threshold_moves_to_where_good_and_bad_drafts_part():
+    confidence = Confidence(0.4)
+    for _ in range(3):
+        drafting(confidence, [0.9, 0.8, 0.6])
+        confidence.learn(2, 3)  # the third is refused
+    assert confidence.threshold == pytest.approx(0.8)
+    assert drafting(confidence, [0.6]) == [False]
+
+
+def test_a_good_draft_held_back_costs_three_bad_ones_made():
+    confidence = Confidence(0.1)
+    for p, stood in ((0.9, 1), (0.5, 0), (0.5, 0), (0.4, 1), (0.3, 0), (0.2, 0)):
+        drafting(confidence, [p])
+        confidence.learn(stood, 1)
+    # At .9 half the good ones are held back (cost 3/2); at .4 half the bad ones are let through (cost 1/2).
+    assert confidence.threshold == pytest.approx(0.4)
+
+
+def test_too_few_drafts_or_none_refused_leave_the_threshold():
+    few, good = Confidence(0.4), Confidence(0.4)
+    for number in range(LEAST_DRAFTS - 1):
+        drafting(few, [0.5 + number / 20])
+        few.learn(number % 2, 1)
+    drafting(good, [0.9] * 8)
+    good.learn(8, 8)
+    assert few.threshold == good.threshold == 0.4
+
+
+def test_drafts_after_the_first_refused_one_tell_nothing():
+    confidence = Confidence(0.4)
+    drafting(confidence, [0.9, 0.5, 0.99, 0.99, 0.99, 0.99])
+    confidence.learn(1, 6)
+    drafting(confidence, [0.9, 0.9, 0.9, 0.9])
+    confidence.learn(4, 4)
+    assert confidence.threshold == pytest.approx(0.9)
+
+
+def test_each_prompt_begins_with_the_given_threshold():
+    policy = Static(2, 5, 0.4)
+    drafting(policy.confidence, [0.9] * 5 + [0.5])
+    policy.learn(Step(2, 6, 5), None)
+    assert policy.confidence.threshold == pytest.approx(0.9)
+    policy.begin()
+    assert policy.confidence.threshold == 0.4

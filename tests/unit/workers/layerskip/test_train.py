@@ -303,14 +303,15 @@ def test_exits_are_scored_alike_in_training_and_by_themselves(whole, context, tm
     assert result.tokens == 8 * 48
 
 
-def test_evaluation_killed_in_the_middle_gives_the_same_bytes(whole, tmp_path, text, cache, contents):
-    params = EvalExitsParams(model=MODEL, eval_data=FILE, block_size=32, windows=64, batch_size=4)
+@pytest.mark.parametrize("stop_at", [40, 100])
+def test_evaluation_killed_in_the_middle_gives_the_same_bytes(whole, tmp_path, text, cache, contents, stop_at):
+    params = EvalExitsParams(model=MODEL, baseline=MODEL, eval_data=FILE, block_size=32, windows=64, batch_size=4)
     inputs = {MODEL: whole[1] / "model.tar", FILE: text}
     straight = LocalContext(tmp_path / "a", inputs, cache=cache)
     expected = eval_exits(params, straight)
     straight.close()
     ctx = Stop(tmp_path / "b", inputs, cache=cache)
-    ctx.stop_at = 40
+    ctx.stop_at = stop_at
     with pytest.raises(Cancelled):
         eval_exits(params, ctx)
     ctx.release()
@@ -318,6 +319,25 @@ def test_evaluation_killed_in_the_middle_gives_the_same_bytes(whole, tmp_path, t
     assert eval_exits(params, again) == expected
     again.close()
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_a_baseline_is_scored_on_the_same_windows_beside_the_model(whole, context, tmp_path, text, byte_tar):
+    inputs = {MODEL: whole[1] / "model.tar", OTHER: byte_tar, FILE: text}
+    both = evaluate(context, tmp_path / "both", inputs, baseline=OTHER, windows=8)
+    alone = [
+        evaluate(context, tmp_path / each, inputs, model=own, windows=8) for each, own in (("a", MODEL), ("b", OTHER))
+    ]
+    assert [both.exits, both.baseline] == [each.exits for each in alone]
+    figure = json.loads((tmp_path / "both" / "perplexity.plotly.json").read_text())
+    assert [trace["name"] for trace in figure["data"]] == ["this model", "baseline"]
+    assert figure["layout"]["yaxis"]["type"] == "log"
+    assert alone[0].baseline == []
+
+
+def test_a_baseline_of_another_vocabulary_is_refused(whole, context, tmp_path, text, micro_tar):
+    inputs = {MODEL: whole[1] / "model.tar", OTHER: micro_tar, FILE: text}
+    with pytest.raises(InvalidInput, match=r"beyond the vocabulary of file:c"):
+        evaluate(context, tmp_path / "out", inputs, baseline=OTHER)
 
 
 def test_answers_at_every_exit_are_scored_against_responses(context, byte_tar, tmp_path, pairs):

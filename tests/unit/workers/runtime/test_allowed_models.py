@@ -104,3 +104,18 @@ def test_without_a_cluster_the_stand_ins_are_found_and_other_models_are_what_the
     assert ctx.input_digest(MODEL) == weight_digest(folder)
     with pytest.raises(InvalidInput):
         ctx.input(Ref("allowed:minilm"))
+
+
+def test_an_authorisation_that_expired_while_the_job_waited_runs_nothing(bench, allowed):
+    params = {
+        "model": "allowed:mine", "behaviours": "builtin:colours",
+        "authorisation": {"owner": "lab", "purpose": "p", "ticket": "T-1", "expires": "2999-01-01"},
+    }  # fmt: skip
+    job_id = bench.submit("dsn.evaluate", params)
+    stored = json.loads(bench.store.redis.hget(f"tf:job:{job_id}", "params"))
+    stored["authorisation"]["expires"] = "2020-01-01"
+    bench.store.redis.hset(f"tf:job:{job_id}", "params", json.dumps(stored))
+    job = bench.deliver(job_id)
+    assert (job.state, job.error.retryable) == ("failed", False)
+    assert "expired on 2020-01-01" in job.error.message
+    assert "have it renewed" in job.error.message
