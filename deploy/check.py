@@ -7,7 +7,7 @@
 
     python deploy/check.py [--no-build] [--keep]
 
-ENGINE is docker or podman (the first found), COMPOSE the compose command (`docker compose`, `podman-compose`),
+ENGINE is docker or podman (the first that answers), COMPOSE the compose command (`docker compose`, `podman-compose`),
 CHECK_NO_BUILD says that the images are there,
 CHECK_PORT the port on loopback that the API is published on. Needs the Python client (`pip install -e .`). Everything
 it starts, it removes, volumes included.
@@ -35,7 +35,17 @@ from services.client import Invalid, Job, Tenfold  # noqa: E402
 
 PROJECT = "tenfold-check"
 PORT = os.environ.get("CHECK_PORT", "18990")
-ENGINE = os.environ.get("ENGINE") or shutil.which("docker") or shutil.which("podman") or "docker"
+
+
+def first_engine() -> str | None:
+    """docker or podman, whichever answers: a command without its daemon is none."""
+    for name in filter(shutil.which, ("docker", "podman")):
+        if subprocess.run([name, "info"], capture_output=True).returncode == 0:
+            return name
+    return None
+
+
+ENGINE = os.environ.get("ENGINE") or first_engine() or "docker"
 TAG = os.environ.get("TENFOLD_TAG", "latest")
 COMPOSE = os.environ.get("COMPOSE") or (f"{ENGINE} compose" if "docker" in ENGINE else "podman-compose")
 SERVICES = ("redis", "gateway", "reconciler", "flower", "worker-cpu", "worker-sim", "worker-gpu-on-cpu", "annotation")
@@ -133,7 +143,7 @@ def images_hold_what_they_should() -> None:
         kernel = says(image, "from shared.models.skinny_gemm import *; print(compiled(Path('/tmp'), print))")
         assert "SkinnyGemm object" in kernel, (image, kernel)
     torch = says("gpu", "import torch, workers.app, pynvml; print(torch.__version__, torch.version.cuda)")
-    triton = says("gpu", "from workers.kernels import *; print(*TRITON.rglob('*.so'))")
+    triton = says("gpu", "from workers.runtime.kernels import *; print(*TRITON.rglob('*.so'))")
     assert torch.endswith("None") or "cuda_utils" in triton, (torch, triton)
     agents = (
         "import ray; ray.init(num_cpus=1, include_dashboard=False); print(ray.get(ray.remote(lambda: 6 * 7).remote()))"

@@ -1,8 +1,8 @@
 """OpenTelemetry traces of a job's way, from the HTTP request to the commit, exported over OTLP/HTTP.
 
 They are on where the standard variables name an endpoint (`OTEL_EXPORTER_OTLP_ENDPOINT`, or `…_TRACES_ENDPOINT`).
-Where none does, OpenTelemetry's SDK is not imported and every call here is one `if`. A provider has a thread and
-connections: each process makes its own at its first span, so after any fork or spawn.
+Where none does, the tracing SDK is not imported, no request has a hook of ours, and every call here is one `if`. A
+provider has a thread and connections: each process makes its own at its first span, so after any fork or spawn.
 
 The trace of a job is its submitting request's: the request's W3C `traceparent` lies in the job's record and in the
 headers of its Celery message, through every attempt.

@@ -15,8 +15,8 @@ from shared.broker import make_app
 from shared.jobs.store import JobStore
 from shared.logs import configure_logs
 from shared.settings import Settings
-from workers.kernels import seed_triton
 from workers.runtime.child import open_child
+from workers.runtime.kernels import seed_triton
 from workers.runtime.tasks import split_task_id
 from workers.runtime.warden import Warden
 

@@ -16,7 +16,7 @@ COPY shared shared
 COPY services services
 COPY workers workers
 RUN /opt/tenfold/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --force-reinstall . \
-    && /opt/tenfold/bin/python -m workers.kernels \
+    && /opt/tenfold/bin/python -m workers.runtime.kernels \
     && rm -rf /opt/tenfold/lib/python3*/site-packages/pip /opt/tenfold/lib/python3*/site-packages/pip-* \
               /opt/tenfold/bin/pip*
 

@@ -1,4 +1,4 @@
-# The services: gateway, reconciler, Flower. No torch, no ray, no compiler.
+# The services: gateway, annotation, reconciler, Flower. No torch, no ray, no compiler.
 ARG PYTHON=docker.io/library/python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS build
@@ -20,7 +20,7 @@ FROM ${PYTHON}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="tenfold-services" \
-      org.opencontainers.image.description="Tenfold: gateway, reconciler, Flower" \
+      org.opencontainers.image.description="Tenfold: gateway, annotation, reconciler, Flower" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -34,11 +34,14 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True)
 
 
-def test_without_an_endpoint_the_tracing_sdk_is_not_imported():
+def test_without_an_endpoint_the_tracing_sdk_is_not_imported_and_no_request_has_a_hook():
     code = """
 import sys
 from services.gateway.app import create_app
 from shared import tracing
+app = create_app()
+hooks = [app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs]
+assert [sum(map(len, hook.values())) for hook in hooks] == [1, 1, 0], hooks
 with tracing.span("x", None, job_id="1"):
     tracing.annotate(state="queued")
     assert tracing.traceparent() is None

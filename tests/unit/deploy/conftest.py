@@ -4,15 +4,19 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-OVERLAYS = ("local", "gpu", "ha")
+OVERLAYS = ("local", "gpu", "ha", "everything")
+"""`everything` is made here: `ha` with the components that no overlay has of itself."""
+OPTIONAL = ("models", "tracing")
 Manifest = dict[str, Any]
 
 
@@ -27,11 +31,31 @@ def rendered(overlay: str) -> tuple[Manifest, ...]:
     program = kubectl()
     if program is None:
         pytest.skip("no kubectl: set TENFOLD_KUBECTL or put one on PATH")
-    folder = DEPLOY / "kubernetes" / "overlays" / overlay
-    done = subprocess.run([program, "kustomize", str(folder)], capture_output=True, text=True)
+    with _folder(overlay) as folder:
+        done = subprocess.run([program, "kustomize", str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # deprecations too
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+@contextmanager
+def _folder(overlay: str) -> Iterator[Path]:
+    """As an operator would write it, in a folder of his own."""
+    shipped = DEPLOY / "kubernetes"
+    if overlay != "everything":
+        yield shipped / "overlays" / overlay
+        return
+    with TemporaryDirectory() as own:
+        there = os.path.relpath(shipped, Path(own).resolve())
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "namespace": "tenfold",
+            "resources": [f"{there}/overlays/ha"],
+            "components": [f"{there}/components/{name}" for name in OPTIONAL],
+        }
+        (Path(own) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        yield Path(own)
 
 
 @pytest.fixture(params=OVERLAYS)

@@ -50,6 +50,15 @@ def test_the_operators_rules_are_the_same():
     assert rule["spec"] == yaml.safe_load(RULES.read_text())
 
 
+def test_alerts_know_the_gateways_by_the_name_that_both_prometheuses_give_them():
+    (job,) = set(re.findall(r'job="([^"]+)"', " ".join(one["expr"] for one in ALERTS)))
+    (own,) = yaml.safe_load((RULES.parent / "prometheus.yaml").read_text())["scrape_configs"]
+    (monitor,) = of_kind(rendered("ha"), "ServiceMonitor")
+    (rule,) = monitor["spec"]["endpoints"][0]["relabelings"]
+    assert own["job_name"] == job
+    assert rule == {"targetLabel": "job", "replacement": job}
+
+
 @pytest.mark.parametrize("alert", ALERTS, ids=[one["alert"] for one in ALERTS])
 def test_an_alert_has_a_severity_a_summary_and_a_runbook_that_exists(alert):
     assert alert["labels"]["severity"] in ("warning", "critical")

@@ -47,6 +47,38 @@ def test_a_workers_liveness_is_the_file_that_its_main_process_touches(pods):
     assert seen >= 2
 
 
+def test_redis_is_alive_and_ready_when_it_answers(pods):
+    """A port that is open says nothing while the file is read."""
+    for container in pods.get("StatefulSet/redis", {"spec": {"containers": []}})["spec"]["containers"]:
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert "redis-cli ping" in container[probe]["exec"]["command"][-1]
+
+
+def test_keys_of_model_endpoints_are_mounted_into_workers_only(pods):
+    for name, pod in pods.items():
+        volumes = {one["name"]: one for one in pod["spec"].get("volumes", [])}
+        is_worker = pod["metadata"]["labels"].get("tenfold/role") == "worker"
+        assert ("model-keys" in volumes) == is_worker, name
+        assert ("endpoints" in volumes) == (is_worker or name == "Deployment/gateway"), name
+        for container in pod["spec"]["containers"]:
+            has = {one["name"] for one in container.get("env", [])}
+            assert ("TENFOLD_SECRETS" in has) == (is_worker and container["name"] == "worker"), name
+
+
+def test_models_are_where_jobs_are_computed_and_admitted():
+    for name, pod in pods_of(rendered("everything")):
+        mounted = {mount["mountPath"] for one in pod["spec"]["containers"] for mount in one["volumeMounts"]}
+        assert ("/models" in mounted) == (name.partition("/")[2] in ("gateway", *WORKERS)), name
+
+
+def test_whoever_makes_spans_reaches_the_collector_and_nobody_else():
+    manifests = rendered("everything")
+    policies = [one["spec"] for one in of_kind(manifests, "NetworkPolicy")]
+    pods = {name.partition("/")[2]: pod["metadata"]["labels"] for name, pod in pods_of(manifests)}
+    tracing = {name for name, labels in pods.items() if 4318 in reached(policies, labels, "egress")}
+    assert tracing == {"gateway", "annotation", *WORKERS}
+
+
 def test_the_gateways_readiness_asks_redis_and_the_store_and_its_liveness_does_not(pods):
     (gateway,) = pods["Deployment/gateway"]["spec"]["containers"]
     assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -90,7 +122,7 @@ def test_everything_lies_in_one_namespace_that_enforces_the_restricted_standard(
 
 def test_what_has_several_pods_has_a_disruption_budget(manifests):
     budgets = {one["metadata"]["name"] for one in of_kind(manifests, "PodDisruptionBudget")}
-    expected = {one["metadata"]["name"] for one in of_kind(manifests, "Deployment")} - {"flower"}
+    expected = {one["metadata"]["name"] for one in of_kind(manifests, "Deployment")} - {"flower", "annotation"}
     expected |= {one["metadata"]["name"] for one in of_kind(manifests, "StatefulSet")}
     assert budgets == expected
 
@@ -154,7 +186,7 @@ def test_nobody_reaches_a_worker_and_workers_reach_no_gateway(policies, pods):
         labels = pod["metadata"]["labels"]
         if labels.get("tenfold/role") == "worker" and not _uses(pod, "ray_token"):
             assert reached(policies, labels, "ingress") == set(), name
-            assert reached(policies, labels, "egress") <= {53, 443, 6379, 26379}, name
+            assert reached(policies, labels, "egress") <= {53, 443, 4318, 6379, 26379}, name
 
 
 def test_nobody_reaches_the_clouds_metadata_service(policies):

@@ -150,6 +150,7 @@ def test_the_source_ships_beside_its_module():
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="compiled for levels of x86-64")
 def test_without_a_compiler_the_best_kernel_that_came_along_computes(tmp_path, monkeypatch):
     libraries = native.compile_levels(SOURCE, tmp_path)

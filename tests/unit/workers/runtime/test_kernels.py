@@ -1,6 +1,6 @@
 """What an image brings along for Triton is where Triton looks, before its first kernel."""
 
-from workers.kernels import seed_triton
+from workers.runtime.kernels import seed_triton
 
 
 def shipped(folder):

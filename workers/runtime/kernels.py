@@ -1,9 +1,9 @@
 """What workers would need a compiler for, compiled beforehand: images hold none.
 
-`python -m workers.kernels`, in an image's build stage, compiles the C++ kernels for the levels of x86-64, and where
-Triton is installed its one C module, through which it talks to the driver (all else Triton and Inductor compile on CUDA
-they compile themselves). Triton looks for it in its cache, which lies under TENFOLD_DATA and is empty at first:
-`seed_triton` puts it there when a worker starts.
+`python -m workers.runtime.kernels`, in an image's build stage, compiles the C++ kernels for the levels of x86-64, and
+where Triton is installed its one C module, through which it talks to the driver (all else that Triton and Inductor
+compile on CUDA they compile themselves). Triton looks for it in its cache, which lies under TENFOLD_DATA and is empty
+at first: `seed_triton` puts it there when a worker starts.
 """
 
 import os
