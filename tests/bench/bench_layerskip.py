@@ -73,8 +73,9 @@ def _strategies(folder: Path, title: str, given: dict[str, Any], goal: float, qu
     result = bench(params, ctx)
     ctx.close()
     said = f"{title} (distinct 4-grams {result.distinct_4grams or 0:.2f}): tuning says {tuned.verdict}"
-    found = [{**_skipped(said, "layerskip.tune"), "ours": tuned.confirmed_speedup, "peer": tuned.predicted_speedup,
-              "unit": "× plain", "ratio": _ratio(tuned.confirmed_speedup, tuned.predicted_speedup)}]  # fmt: skip
+    measured, predicted = tuned.confirmed_speedup, tuned.predicted_speedup
+    found = [{**_skipped(said, "layerskip.tune"), "ours": _rounded(measured), "peer": _rounded(predicted),
+              "unit": "× plain", "ratio": _ratio(measured, predicted)}]  # fmt: skip
     return found + _table(title, result, place, goal)
 
 
