@@ -409,3 +409,23 @@ def test_strategies_are_timed_beside_transformers_with_equal_outputs(context, tm
     assert rows["autoregressive"].speedup == 1.0
     assert result.environment["torch"] == torch.__version__
     assert json.loads((tmp_path / "results.json").read_text())["prompts"] == 2  # one document
+
+
+# Half precision -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_halves_decode_by_every_strategy_and_fall_back_to_plain_products(said, dtype):
+    # Trap: ties are common in halves; what a run says may part from plain, and may not fail.
+    for strategy in ("autoregressive", "early_exit", "self_speculative"):
+        result, _ = said(f"{dtype}-{strategy}", dtype=dtype, strategy=strategy, exit_layer=2)
+        assert [output.num_tokens for output in result.outputs] == [20] * 3
+        assert result.kernel == "plain"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_divergences_of_halves_are_counted_with_their_margins_and_not_hidden(tuned, tmp_path, dtype):
+    result = tuned(tmp_path, dtype=dtype, confirm=6)
+    assert result.ids_equal == (result.divergences == [])
+    assert result.counts_equal  # of the runs that did not part
+    assert all(each.margin < 0.1 for each in result.divergences)
