@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from shared.jobs.catalog.dsn.judging import JudgeAbout, JudgeParams, JudgeResult, StoredVerdicts
 from shared.jobs.context import JobContext
@@ -30,11 +31,11 @@ class Judged:
     about: list[JudgeAbout]
     warnings: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def all(self) -> dict[str, list[Verdict]]:
         return with_votes(self.verdicts, self.voters)
 
-    @property
+    @cached_property
     def counts(self) -> list[int | None]:
         """Votes for success per item."""
         return vote_counts(self.verdicts, self.voters) if self.voters else []

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from shared.jobs.catalog.dsn import JudgeParams
 from shared.jobs.errors import InvalidInput, Permanent
 from shared.jobs.local import LocalContext
+from workers.dsn import judging
 from workers.dsn.jobs import judge
 from workers.dsn.judges import KeywordJudge
 
@@ -275,3 +276,13 @@ def test_a_judge_lost_on_the_way_is_still_named_after_resuming(tmp_path, no_key,
     assert whole.judges[1].unavailable == "no such model any more"
     assert (whole.rates["k2"].n, whole.rates["k2"].unjudged) == (100, 150)
     assert any("k2 abstains from 150 of 250" in warning for warning in whole.warnings)
+
+
+def test_votes_are_counted_once_however_many_items_there_are(run, monkeypatch):
+    """Once over all items: per item it would be quadratic, minutes for 10,000 of them."""
+    asked, count = [], judging.vote_counts
+    monkeypatch.setattr(judging, "vote_counts", lambda *given: asked.append(1) or count(*given))
+    rows = [{"label": str(n % 2), "a": str(n % 2), "b": str(n % 3 == 0)} for n in range(50)]
+    stored = [{"judge": name, "column": name, "success": ["1", "True"], "fail": ["0", "False"]} for name in "ab"]
+    assert run(rows, label="label", verdicts=stored).vote_auroc_soft is not None
+    assert len(asked) == 1
