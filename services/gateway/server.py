@@ -23,7 +23,7 @@ threads = 640
 nearly all of 500 streams: it must have threads left for calls. They are made on demand; an idle gateway has few."""
 graceful_timeout = 3  # open streams would hold a stopping process for as long as it is allowed to take
 timeout = 120
-no_control_socket = True
+control_socket_disable = True
 
 
 def on_starting(server: Any) -> None:
