@@ -169,13 +169,21 @@ def killed_containers_lose_nothing(tenfold: Tenfold) -> None:
     for service in SERVICES:
         jobs = submit_load(tenfold)
         eventually(lambda jobs=jobs: is_any_running(tenfold, jobs), "a job runs")
-        run(ENGINE, "kill", "--signal", "KILL", container(service))
+        before = started_at(service)
+        run(
+            ENGINE, "kill", "--signal", "KILL", container(service), check=False
+        )  # podman may tire of waiting for the end
         time.sleep(1)
         run(ENGINE, "start", container(service), check=False)
+        eventually(lambda service=service, before=before: started_at(service) != before, f"{service} started anew")
         done = [succeeded(tenfold, job) for job in jobs]
         assert artifacts_of(tenfold, done[0]) == undisturbed, f"other bytes after {service} was killed"
         losses = sum(job.losses for job in done)
         say(f"kill -9 of {service}: {len(done)} jobs succeeded, {losses} losses, the same bytes")
+
+
+def started_at(service: str) -> str:
+    return run(ENGINE, "inspect", "--format", "{{.State.StartedAt}}", container(service)).strip()
 
 
 def rolling_restart_counts_no_loss(tenfold: Tenfold) -> None:

@@ -24,6 +24,8 @@ ATTEMPT, PUBLISH, JOB_ID, TRACE = "TENFOLD_ATTEMPT", "TENFOLD_PUBLISH", "TENFOLD
 """Placeholders in a message; the store's scripts put the values in."""
 
 STEPS = {Priority.HIGH: 0, Priority.NORMAL: 3, Priority.LOW: 6}  # 0 is the highest on Redis
+CHILDS_FIRST_LINE = '{"event": "%(message)s", "level": "info", "timestamp": "%(asctime)s", "logger": "billiard"}'
+"""What billiard says when a child has started, before any of our code runs there."""
 TRANSPORT = {
     "sep": ":",  # printable list names
     "priority_steps": sorted(STEPS.values()),
@@ -61,6 +63,7 @@ def make_app(redis_url: str, pool: str | None = None) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
+        worker_log_format=CHILDS_FIRST_LINE,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_remote_control=True,

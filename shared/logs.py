@@ -22,6 +22,7 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [json_handler()]
     root.setLevel(level)
+    logging.captureWarnings(True)  # Python's warnings as lines like all others
 
 
 def json_handler() -> logging.Handler:
