@@ -2,10 +2,10 @@
 
 from services.gateway.server import (
     child_exit,
+    control_socket_disable,
     graceful_timeout,
     limit_request_line,
     logger_class,
-    control_socket_disable,
     on_starting,
     post_worker_init,
     timeout,
@@ -22,10 +22,10 @@ threads = 16
 
 __all__ = [  # gunicorn reads them here
     "child_exit",
+    "control_socket_disable",
     "graceful_timeout",
     "limit_request_line",
     "logger_class",
-    "control_socket_disable",
     "on_starting",
     "post_worker_init",
     "timeout",
