@@ -52,7 +52,7 @@ def parse(lines: Iterable[str]) -> Iterator[Event]:
 
 def _event(draft: _Draft) -> Event:
     data: dict[str, Any] = json.loads("\n".join(draft.data))
-    return Event(id=draft.id, type=draft.event, attempt=data.pop("attempt", None), data=data)
+    return Event(id=draft.id, type=draft.event, data=data)
 
 
 def follow(connection: Connection, job_id: str, after: str | None, is_final: Callable[[], bool]) -> Iterator[Event]:

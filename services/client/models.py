@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 State = Literal["blocked", "queued", "running", "succeeded", "failed", "cancelled"]
 Priority = Literal["low", "normal", "high"]
@@ -99,6 +99,15 @@ class Event(Answer):
     type: str
     attempt: int | None = None
     data: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _attempt_beside_the_data(cls, told: Any) -> Any:
+        """The API tells the attempt among the event's own fields."""
+        if not isinstance(told, dict) or "attempt" not in told.get("data", {}):
+            return told
+        data = dict(told["data"])
+        return {**told, "attempt": data.pop("attempt"), "data": data}
 
 
 class EventPage(Answer):

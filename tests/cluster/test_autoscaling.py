@@ -124,7 +124,7 @@ def repeated_steps(tenfold, id):
         page = tenfold.event_page(id, after=after)
         for event in page.items:
             if event.type == "metric":
-                steps[event.data["attempt"]].append(event.data["step"])
+                steps[event.attempt].append(event.data["step"])
         if not page.items or page.next_after == after:
             break
         after = page.next_after

@@ -90,8 +90,9 @@ def test_a_cluster_that_stays_away_ends_the_stream_as_unreachable(server):
 
 
 def test_a_page_of_events_says_where_to_go_on(server, tenfold):
-    server.on("GET", EVENTS, {"items": [{"id": "1-0", "type": "log", "attempt": 1, "data": {}}], "next_after": "1-0"})
+    server.on("GET", EVENTS, {"items": [{"id": "1-0", "type": "log", "data": {"attempt": 2}}], "next_after": "1-0"})
     page = tenfold.event_page(ID, after="0-1")
     assert page.next_after == "1-0"
+    assert page.items == [Event(id="1-0", type="log", attempt=2, data={})]
     assert server.asked[0].query == {"after": ["0-1"]}
     assert server.asked[0].headers["accept"] == "application/json"
