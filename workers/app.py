@@ -3,17 +3,19 @@
 python -m workers worker --pool gpu [--slots 1] [--name gpu-b]
 """
 
+import logging
 import os
 import socket
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from billiard.util import LOGGER_NAME
 from celery import Celery, bootsteps, signals
 
 from shared import tracing
 from shared.broker import make_app
 from shared.jobs.store import JobStore
-from shared.logs import configure_logs
+from shared.logs import configure_logs, json_handler
 from shared.settings import Settings
 from workers.runtime.child import open_child
 from workers.runtime.kernels import seed_triton
@@ -63,6 +65,7 @@ def run_worker(
     os.environ |= {"TENFOLD_WORKER": name, "TENFOLD_POOL": pool}  # for the children
     tracing.name_service(f"tenfold-worker-{pool}")
     configure_logs(settings.log_level)
+    _hear_billiard()
     seed_triton()
     warden = Warden(name, pool, slots, settings, JobStore.connect(settings.redis))
     warden.exit_when_idle_s = exit_when_idle_s
@@ -74,6 +77,13 @@ def run_worker(
             "--pool-start-method=spawn", "--without-gossip", "--without-mingle", f"--loglevel={settings.log_level}",
         ]
     )  # fmt: skip
+
+
+def _hear_billiard() -> None:
+    """How children end is a line like all others: billiard's logger hands nothing on, and prints without a handler."""
+    logger = logging.getLogger(LOGGER_NAME)
+    logger.handlers = [json_handler()]
+    logger.setLevel(logging.WARNING)
 
 
 def _connect(warden: Warden) -> None:
