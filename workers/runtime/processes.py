@@ -2,7 +2,12 @@
 
 import os
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
+
+BEGINNING_MS = 50
+"""How long a process may take from one program to the next."""
 
 
 def lead_group() -> None:
@@ -13,24 +18,35 @@ def lead_group() -> None:
 
 def end_group(leader: int, job_id: str) -> int:
     """Kill what is left of a job's group; how many were there. A pid that now belongs to others is left alone."""
-    ended = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _belongs(int(entry.name), leader, job_id):
-            try:
-                os.kill(int(entry.name), signal.SIGKILL)
-                ended += 1
-            except ProcessLookupError:
-                continue
-    return ended
+    ended: set[int] = set()
+    while found := _group(leader, job_id) - ended:  # again: one may have started another while they were looked for
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        ended |= found
+    return len(ended)
 
 
 def is_living_child(pid: int | None) -> bool:
     """Whether this process has such a child, and it is not a zombie."""
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return _stat(pid)[1] == str(os.getpid()) and _state(pid) != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return int(parent) == os.getpid() and state != "Z"
+
+
+def _state(pid: int | None) -> str:
+    return _stat(pid)[0]
+
+
+def _stat(pid: int | None) -> list[str]:
+    """State, parent and what follows the name."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _group(leader: int, job_id: str) -> set[int]:
+    pids = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    return {pid for pid in pids if _belongs(pid, leader, job_id)}
 
 
 def _belongs(pid: int, leader: int, job_id: str) -> bool:
@@ -44,7 +60,12 @@ def _belongs(pid: int, leader: int, job_id: str) -> bool:
 
 
 def _environ(pid: int) -> list[bytes]:
-    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    """A process that is just beginning another program shows none for a moment; one that has ended, none ever."""
+    for _ in range(BEGINNING_MS):
+        if (text := Path(f"/proc/{pid}/environ").read_bytes()) or _state(pid) == "Z":
+            break
+        time.sleep(0.001)
+    return text.split(b"\0")
 
 
 def _is_worker_child(pid: int) -> bool:
