@@ -1,5 +1,7 @@
-"""What tests of every folder may use: a real Redis, and the test kinds as an installed package."""
+"""What tests of every folder may use: a real Redis and S3 service, and the test kinds as an installed package."""
 
+import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.redis_server import RedisServer, redis_server
+from tests.s3_server import BUCKET, CREDENTIALS, s3_server
 
 KINDS = Path(__file__).parent / "kinds"
 
@@ -27,6 +30,26 @@ def redis_url(shared_redis: RedisServer) -> str:
     with shared_redis.client() as client:
         client.flushall()
     return shared_redis.url
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    """The address of an S3 service with one bucket."""
+    if not all(importlib.util.find_spec(module) for module in ("s3fs", "moto", "flask_cors")):
+        pytest.skip("s3fs and moto are not installed")
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "s3"])
+def artifact_root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A root of artifacts of its own in each kind of store."""
+    if request.param == "folder":
+        return str(tmp_path / "artifacts")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_url"))
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]}"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import yaml
 
 from services.compose_bucket import make_bucket
 from shared.artifacts import ArtifactStore
-from tests.s3_server import s3_server
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -133,12 +132,6 @@ def test_secrets_are_made_once_and_kept(tmp_path):
     assert f"aws_secret_access_key = {keys['secretKey']}\n" in first["aws_credentials"]
     readable = {path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077}
     assert readable == {"grafana_password"}
-
-
-@pytest.fixture(scope="module")
-def s3_url():
-    with s3_server() as url:
-        yield url
 
 
 @pytest.fixture

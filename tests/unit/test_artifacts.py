@@ -1,7 +1,5 @@
 """The artifact store: the same promises over a folder and over S3."""
 
-import hashlib
-import importlib.util
 import os
 import threading
 import time
@@ -10,34 +8,13 @@ import httpx
 import pytest
 
 from shared.artifacts import ArtifactStore
-from tests.s3_server import BUCKET, CREDENTIALS, s3_server
 
-HAS_S3 = all(importlib.util.find_spec(module) for module in ("s3fs", "moto", "flask_cors"))
 PART = 5 * 2**20  # the smallest part that S3 takes
 
 
-@pytest.fixture(scope="module")
-def s3_url():
-    if not HAS_S3:
-        pytest.skip("s3fs and moto are not installed")
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["folder", "s3"])
-def url(request, tmp_path, monkeypatch):
-    """A root of its own in each kind of store."""
-    if request.param == "folder":
-        return str(tmp_path / "artifacts")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_url"))
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]}"
-
-
 @pytest.fixture
-def store(url):
-    return ArtifactStore(url)
+def store(artifact_root):
+    return ArtifactStore(artifact_root)
 
 
 def test_what_was_put_is_got_under_its_key_and_no_other(store):
@@ -94,10 +71,10 @@ def test_a_blob_says_when_it_was_written(store):
     assert abs(blob.modified_s - time.time()) < 60
 
 
-def test_what_another_process_wrote_is_listed_at_once(url, store):
+def test_what_another_process_wrote_is_listed_at_once(artifact_root, store):
     store.put_bytes("jobs/a/x", b"")
     assert store.folders("jobs") == ["a"]
-    other = ArtifactStore(url)
+    other = ArtifactStore(artifact_root)
     other.put_bytes("jobs/b/x", b"1")
     other.delete("jobs/a")
     assert store.folders("jobs") == ["b"]
@@ -151,7 +128,7 @@ def test_a_folder_has_paths_and_no_urls(tmp_path):
     assert store.presigned_url("files/a") is None
 
 
-@pytest.mark.parametrize("url", ["s3"], indirect=True)
+@pytest.mark.parametrize("artifact_root", ["s3"], indirect=True)
 def test_s3_serves_a_blob_by_its_presigned_url_without_credentials(store, monkeypatch):
     store.put_bytes("jobs/a/1-x/large.bin", b"0123456789")
     found = httpx.get(store.presigned_url("jobs/a/1-x/large.bin"), headers={"Range": "bytes=2-4"}, trust_env=False)
@@ -159,8 +136,8 @@ def test_s3_serves_a_blob_by_its_presigned_url_without_credentials(store, monkey
     assert store.local_path("jobs/a/1-x/large.bin") is None
 
 
-@pytest.mark.parametrize("url", ["s3"], indirect=True)
-def test_a_bucket_that_is_not_there_fails_the_check(url):
+@pytest.mark.parametrize("artifact_root", ["s3"], indirect=True)
+def test_a_bucket_that_is_not_there_fails_the_check(artifact_root):
     with pytest.raises(OSError):
         ArtifactStore("s3://no-such-bucket-anywhere/x").check()
 

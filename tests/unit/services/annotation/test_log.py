@@ -1,7 +1,5 @@
 """The log over a folder and over S3: what is there is never overwritten, and many documents cost one listing."""
 
-import hashlib
-import importlib.util
 import json
 import threading
 
@@ -12,30 +10,11 @@ from services.annotation.log import EventLog, Stale, require_exclusive_writes
 from services.gateway.problems import Problem
 from shared.artifacts import ArtifactStore
 from shared.settings import Settings
-from tests.s3_server import BUCKET, CREDENTIALS, s3_server
-
-
-@pytest.fixture(scope="module")
-def s3_url():
-    if not all(importlib.util.find_spec(module) for module in ("s3fs", "moto", "flask_cors")):
-        pytest.skip("s3fs and moto are not installed")
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=["folder", "s3"])
-def artifacts(request, tmp_path, monkeypatch):
-    if request.param == "folder":
-        return str(tmp_path / "artifacts")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_url"))
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://{BUCKET}/{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:12]}"
 
 
 @pytest.fixture
-def store(artifacts):
-    return ArtifactStore(artifacts)
+def store(artifact_root):
+    return ArtifactStore(artifact_root)
 
 
 @pytest.fixture
@@ -94,8 +73,8 @@ def test_a_store_that_overwrites_is_refused_and_left_clean(store, monkeypatch):
     assert not list(store.blobs("annotation"))
 
 
-def test_a_project_is_annotated_over_either_store(artifacts, redis_url, tmp_path):
-    app = create_app(Settings(redis_url=redis_url, data=tmp_path / "data", artifacts=artifacts))
+def test_a_project_is_annotated_over_either_store(artifact_root, redis_url, tmp_path):
+    app = create_app(Settings(redis_url=redis_url, data=tmp_path / "data", artifacts=artifact_root))
     api = app.test_client()
     pid = api.post("/v1/projects", json={"documents": "builtin:docre-native", "blind_share": 0}).json["id"]
     for document, version in ((0, 0), (0, 1), (5, 0)):

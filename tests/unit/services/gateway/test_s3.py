@@ -1,6 +1,5 @@
 """Artifacts of a gateway whose store is an S3 service: small ones through it, large ones from the service itself."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,18 +8,10 @@ import pytest
 
 from shared.artifacts import PRESIGN_FROM_BYTES
 from shared.settings import Settings
-from tests.s3_server import BUCKET, CREDENTIALS, s3_server
+from tests.s3_server import BUCKET, CREDENTIALS
 
 LARGE = b"0123456789abcdef" * (PRESIGN_FROM_BYTES // 16)
 LIFECYCLE = json.loads((Path(__file__).parents[4] / "deploy/s3/lifecycle.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def s3_url():
-    if not all(importlib.util.find_spec(module) for module in ("s3fs", "moto", "flask_cors")):
-        pytest.skip("s3fs and moto are not installed")
-    with s3_server() as url:
-        yield url
 
 
 @pytest.fixture
