@@ -57,7 +57,7 @@ class Size(NamedTuple):
 
 
 SMALL = Size(("--phases", "fuzzing,stateful", "--max-examples", "15"), submits=450, requests=500, accepted=50)
-STATED = Size(("--max-examples", "8"), submits=2000, requests=2000, accepted=200)
+STATED = Size(("--max-examples", "8"), submits=3000, requests=2000, accepted=200)
 
 
 @pytest.mark.parametrize(
