@@ -1,9 +1,11 @@
 """How the gateway's processes serve connections: what gunicorn refuses itself is a problem too."""
 
 import http.client
+import io
 import json
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
@@ -70,6 +72,45 @@ def test_a_connection_answers_one_request_after_the_other(server, pause_s):
         time.sleep(pause_s)
     assert connection.sock is socket_, "one connection served them all"
     connection.close()
+
+
+class Connection:
+    """As gunicorn's, with nothing read ahead."""
+
+    is_http2 = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock, self.parser = sock, SimpleNamespace(unreader=SimpleNamespace(buf=io.BytesIO()))
+
+
+@pytest.fixture
+def worker():
+    worker = ProblemWorker.__new__(ProblemWorker)
+    worker.alive = True
+    return worker
+
+
+def test_a_thread_stays_with_a_caller_that_goes_on_and_leaves_one_that_does_not(worker, monkeypatch):
+    monkeypatch.setattr(ThreadWorker, "handle", lambda _, conn: bool(conn.sock.recv(1)))
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"abc")
+        assert worker.handle(Connection(here)) is True
+        here.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            here.recv(1)  # all three were answered in this thread
+        there.close()
+        assert worker.handle(Connection(here)) is False
+
+
+def test_a_stopping_process_answers_no_further_request_in_the_same_thread(worker, monkeypatch):
+    worker.alive = False
+    monkeypatch.setattr(ThreadWorker, "handle", lambda _, conn: bool(conn.sock.recv(1)))
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"abc")
+        assert worker.handle(Connection(here)) is True
+        assert here.recv(9) == b"bc"
 
 
 def test_requests_sent_together_are_all_answered(server):

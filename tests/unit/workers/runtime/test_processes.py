@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -49,6 +50,22 @@ def gone(pid: int) -> bool:
 def test_the_whole_group_of_a_job_is_killed() -> None:
     leader, children = start_group("JOB-A")
     assert end_group(leader.pid, "JOB-A") == 3
+    assert all(gone(pid) for pid in (leader.pid, *children))
+    finish(leader)
+
+
+def test_one_that_is_just_beginning_another_program_is_killed_too(monkeypatch) -> None:
+    leader, children = start_group("JOB-E")
+    read, beginning = Path.read_bytes, {str(children[0]): 3}
+
+    def shows_nothing_at_first(path: Path) -> bytes:
+        if beginning.get(path.parent.name, 0) and path.name == "environ":
+            beginning[path.parent.name] -= 1
+            return b""
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", shows_nothing_at_first)
+    assert end_group(leader.pid, "JOB-E") == 3
     assert all(gone(pid) for pid in (leader.pid, *children))
     finish(leader)
 
