@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from services.local import processes
-from tests.cluster.embedded import Embedded
+from tests.cluster.embedded import Embedded, is_pool_child
 
 ROLES = ("child", "worker", "gateway", "reconciler", "ray", "redis")
 WEIGHTS = (8, 4, 2, 2, 1, 2)
@@ -49,7 +49,7 @@ class Killer:
         busy = ("worker-test", "worker-sim")  # the pools that have the experiment's jobs
         mains = [process for process in own if any(self._is_main(process, name) for name in busy)]
         if role == "child":
-            return [child for main in mains for child in _children(main) if _is_pool_child(child)]
+            return [child for main in mains for child in _children(main) if is_pool_child(child)]
         if role == "worker":
             return mains
         return [process for process in own if self._is_main(process, role)]
@@ -72,13 +72,6 @@ def _children(main: psutil.Process) -> list[psutil.Process]:
         return main.children()
     except psutil.Error:
         return []
-
-
-def _is_pool_child(process: psutil.Process) -> bool:
-    try:
-        return "spawn_main" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def recoveries(kills: list[tuple[str, float]], turns: list[list[tuple[str, float]]]) -> dict[str, list[float]]:

@@ -70,6 +70,12 @@ class Embedded:
     def pid(self, name: str) -> int:
         return int(self.status()[name]["pid"])
 
+    def kill_children(self, worker: str) -> None:
+        """Kill -9 the children that run a worker's jobs; not billiard's tracker beside them, without which it ends."""
+        for child in psutil.Process(self.pid(worker)).children():
+            if is_pool_child(child):
+                child.kill()
+
     def processes(self) -> list[psutil.Process]:
         return processes.own_processes(self.layout)
 
@@ -121,6 +127,14 @@ class ExtraWorker:
             for process in [self.main, *self.main.children(recursive=True)]:
                 with suppress(psutil.Error):
                     process.kill()
+
+
+def is_pool_child(process: psutil.Process) -> bool:
+    """Does it run a worker's jobs?"""
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def eventually(is_so: Callable[[], bool], within_s: float = READY_S) -> None:

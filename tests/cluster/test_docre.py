@@ -3,7 +3,6 @@
 import json
 
 import httpx
-import psutil
 import pytest
 
 from tests.cluster.embedded import eventually
@@ -42,8 +41,7 @@ def test_a_worker_killed_in_the_middle_repeats_no_finished_shard_and_changes_no_
     ]
     merged = tenfold.submit("docre.merge", {"parts": [f"job:{part.id}" for part in parts]})
     eventually(lambda: (found := tenfold.job(parts[0].id)).progress is not None and found.progress.done >= 4, 120)
-    for child in psutil.Process(cluster.pid("worker-cpu")).children():
-        child.kill()
+    cluster.kill_children("worker-cpu")
     merged, whole = (tenfold.wait(job.id, timeout_s=250) for job in (merged, whole))
     killed = tenfold.job(parts[0].id)
     assert (merged.state, killed.state, killed.attempt) == ("succeeded", "succeeded", 2), merged.error

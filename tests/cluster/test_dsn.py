@@ -1,6 +1,5 @@
 """DSN through all of it: HTTP, guards, queue, encrypted checkpoints; killed in the middle of a search."""
 
-import psutil
 import pytest
 
 from services.client import Refused, Tenfold
@@ -81,8 +80,7 @@ def test_killed_while_searching_and_taken_up_again_the_card_is_the_same(redteam,
         return progress.done if progress else 0
 
     eventually(lambda: done() > 45, within_s=120)
-    for child in psutil.Process(redteam.pid("worker-gpu")).children():
-        child.kill()
+    redteam.kill_children("worker-gpu")
     resumed = tenfold.wait(job.id, timeout_s=250)
     assert (resumed.state, resumed.attempt) == ("succeeded", 2)
     whole = finished(tenfold, "dsn.evaluate", params)

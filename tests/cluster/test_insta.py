@@ -2,7 +2,6 @@
 
 import json
 
-import psutil
 import pytest
 
 from services.client import Refused, Tenfold
@@ -96,8 +95,7 @@ def test_killed_while_indexing_and_taken_up_again_the_index_is_the_same(cluster,
     ref = tenfold.upload(tmp_path / "library.jsonl").ref
     job = tenfold.submit("insta.index", {"library": ref}, max_attempts=5)
     eventually(lambda: done_of(tenfold.job(job.id)) > 600, within_s=120)
-    for child in psutil.Process(cluster.pid("worker-cpu")).children():
-        child.kill()
+    cluster.kill_children("worker-cpu")
     resumed = tenfold.wait(job.id, timeout_s=250)
     assert (resumed.state, resumed.attempt) == ("succeeded", 2)
     whole = finished(tenfold, "insta.index", {"library": ref})

@@ -2,7 +2,6 @@
 
 import json
 
-import psutil
 import pytest
 
 from tests.cluster.embedded import eventually
@@ -55,8 +54,7 @@ def test_training_whose_worker_is_killed_gives_the_same_bytes(tenfold, cluster):
     straight = finished(tenfold, tenfold.submit("layerskip.train", params))
     job = tenfold.submit("layerskip.train", params)
     eventually(lambda: (found := tenfold.job(job.id)).progress is not None and found.progress.done >= 60)
-    for child in psutil.Process(cluster.pid("worker-gpu")).children():
-        child.kill()
+    cluster.kill_children("worker-gpu")
     again = finished(tenfold, job)
     assert again.attempt >= 2
     assert again.result == straight.result
