@@ -238,8 +238,9 @@ def test_a_penalty_lifts_even_unseen_categories(unseen, official_categories):
 @pytest.mark.slow
 def test_a_larger_penalty_lifts_unseen_categories_too(unseen):
     found = unseen(penalty=0.03)
-    assert (found.after.ndcg, found.after_strict.ndcg) == pytest.approx((0.572, 0.466), abs=0.025)
-    assert found.after.ndcg > found.before.ndcg
+    assert found.after.ndcg == pytest.approx(0.572, abs=0.02)
+    gains = (found.after.ndcg - found.before.ndcg, found.after_strict.ndcg - found.before_strict.ndcg)
+    assert gains == pytest.approx((0.024, 0.029), abs=0.01)  # of 155 targets; the levels of these 138 differ more
 
 
 @pytest.mark.slow
