@@ -240,7 +240,7 @@ def test_a_larger_penalty_lifts_unseen_categories_too(unseen):
     found = unseen(penalty=0.03)
     assert found.after.ndcg == pytest.approx(0.572, abs=0.02)
     gains = (found.after.ndcg - found.before.ndcg, found.after_strict.ndcg - found.before_strict.ndcg)
-    assert gains == pytest.approx((0.024, 0.029), abs=0.01)  # of 155 targets; the levels of these 138 differ more
+    assert gains == pytest.approx((0.024, 0.029), abs=0.012)  # of 155 targets; the levels of these 138 differ more
 
 
 @pytest.mark.slow
